@@ -46,14 +46,14 @@ class RandomIds(Ids):
         return secrets.token_bytes(nbytes)
 
     def uniform(self, low: float, high: float) -> float:
-        return random.uniform(low, high)
+        return random.uniform(low, high)  # noqa: S311 (jitter, no secret)
 
 
 class SeededIds(Ids):
     """The same ids on each run with one seed. For tests: its tokens are no secrets."""
 
     def __init__(self, seed: int = 0) -> None:
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 (for tests)
         super().__init__()
         self._process_id = f"0-{self.token(6)}"
 

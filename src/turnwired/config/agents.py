@@ -1,12 +1,22 @@
 """What can be said about an agent: `[agents.NAME]`."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from turnwired.config.values import Seconds, Section
 
-_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+def _env_name(name: str) -> str:
+    # Capitals only, as the shell has it: a key that someone pastes here by mistake is then refused, not shown.
+    if name and re.fullmatch(r"[A-Z_][A-Z0-9_]{0,254}", name) is None:
+        raise ValueError("expected the name of an environment variable, in capitals")
+    return name
+
+
+EnvName = Annotated[str, AfterValidator(_env_name)]
+_ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class _Agent(Section):
@@ -41,9 +51,15 @@ class PythonAgent(_Agent):
     kind: Literal["python"] = "python"
     entry: str = Field(
         max_length=512,
-        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
         description="The callable, `module:callable`, importable from the working directory or the environment.",
     )
+
+    @field_validator("entry")
+    @classmethod
+    def _entry(cls, entry: str) -> str:
+        if _ENTRY.fullmatch(entry) is None:
+            raise ValueError("expected module:callable, such as agents.weather:answer")
+        return entry
 
 
 class NodeAgent(_Agent):
@@ -62,7 +78,7 @@ class McpServer(Section):
     approval: list[str] = Field(
         default=[], max_length=256, description="Names of tools that wait for a person's approval; `*` is all of them."
     )
-    headers_env: dict[str, str] = Field(
+    headers_env: dict[str, EnvName] = Field(
         default={}, description="HTTP header name to the environment variable that holds its value."
     )
 
@@ -86,10 +102,8 @@ class ModelAgent(_Agent):
     base_url: str = Field(
         default="", max_length=2_048, description="An OpenAI-compatible endpoint. Empty: the provider's own."
     )
-    api_key_env: str = Field(
-        default="",
-        pattern=rf"^$|{_NAME}",
-        description="The environment variable that holds the key. Empty: the provider's own.",
+    api_key_env: EnvName = Field(
+        default="", description="The environment variable that holds the key. Empty: the provider's own."
     )
     instructions: str = Field(default="", max_length=100_000, description="The system prompt. Empty: none.")
     temperature: float | None = Field(
@@ -110,7 +124,7 @@ class ModelAgent(_Agent):
     mcp: list[McpServer] = Field(default=[], max_length=32, description="Tool servers that it may use.")
 
 
-def _kind(value: Any) -> str | None:
+def _kind(value: object) -> str | None:
     kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
     return kind if isinstance(kind, str) else None
 

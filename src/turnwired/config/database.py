@@ -41,9 +41,9 @@ class DatabaseURL:
     def _sqlite(cls, rest: str) -> "DatabaseURL":
         if not rest.startswith("/") or len(rest) == 1:
             raise ValueError("a SQLite URL has three slashes before a relative path and four before an absolute one")
-        if "?" in rest or "#" in rest:
-            raise ValueError("a SQLite URL takes no query and no fragment")
-        path = unquote(rest[1:])
+        path = rest[1:]
+        if "?" in path:
+            raise ValueError("a SQLite URL takes no query")
         if "\0" in path or path.endswith("/"):
             raise ValueError("a SQLite URL must name a file")
         return cls("sqlite", path=path)
@@ -71,6 +71,18 @@ class DatabaseURL:
     def is_memory(self) -> bool:
         """Whether the store lives in this process alone and ends with it."""
         return self.path == ":memory:"
+
+    @property
+    def arguments(self) -> dict[str, str | int]:
+        """Postgres: libpq's keywords for what the URL names, the password among them; its query wins."""
+        named: dict[str, str | int] = {
+            "host": self.host,
+            "port": self.port,
+            "dbname": self.name,
+            "user": self.user,
+            "password": self.password,
+        }
+        return {**{key: value for key, value in named.items() if value}, **dict(self.options)}
 
     def __str__(self) -> str:
         """The URL for people: no password, no query."""

@@ -1,8 +1,6 @@
 """Every setting, as one tree: `sections`, `agents` and `dialects` hold its parts. `sources.load` fills it."""
 
-from typing import Any
-
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from turnwired.config.agents import Agent, EchoAgent, kind_of
 from turnwired.config.dialects import DIALECTS, Alumia, Cortex, Dialect, Gateway, Guayaba, Hapi, LlamaCloud
@@ -74,7 +72,7 @@ class Settings(Section):
 
     @field_validator("agents", mode="before")
     @classmethod
-    def _kinds(cls, agents: Any) -> Any:
+    def _kinds(cls, agents: object) -> object:
         if not isinstance(agents, dict):
             return agents
         full = {
@@ -90,6 +88,16 @@ class Settings(Section):
             if not 1 <= len(name) <= 128 or not name.isprintable():
                 raise ValueError("an agent's name has 1 to 128 printable characters")
         return agents
+
+    @model_validator(mode="after")
+    def _together(self) -> "Settings":
+        agent = self.agents.get(self.default_agent.removeprefix("agents/"))
+        if agent is not None and not agent.enabled:
+            raise ValueError(f"default_agent: {self.default_agent} is not enabled")
+        if self.log.poll > self.leases.lease / 3:
+            # A follower whose process lost the turn's lease learns of it from the poll.
+            raise ValueError("log.poll: must be at most a third of leases.lease")
+        return self
 
     @field_validator("dialects")
     @classmethod

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, model_validator
 
@@ -63,15 +63,15 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _expand(cls, data: Any) -> Any:
+    def _expand(cls, data: object) -> object:
         return {cls.SHORT: data} if cls.SHORT and isinstance(data, str | Address) else data
 
 
-def _address(value: Any) -> Any:
+def _address(value: object) -> object:
     return Address.parse(value) if isinstance(value, str) else value
 
 
-def _seconds(value: Any) -> Any:
+def _seconds(value: object) -> object:
     if not isinstance(value, str):
         return value
     match = _SPAN.fullmatch(value.strip())
@@ -80,7 +80,7 @@ def _seconds(value: Any) -> Any:
     return float(match[1]) * _SPAN_UNITS[match[2] or ""]
 
 
-def _size(value: Any) -> Any:
+def _size(value: object) -> object:
     if not isinstance(value, str):
         return value
     match = _SIZE.fullmatch(value.strip())
