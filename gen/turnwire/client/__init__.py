@@ -5,7 +5,8 @@
 
     async with Channel("127.0.0.1", 50051) as channel:
         sessions = SessionServiceStub(channel)
-        session = await sessions.get_session(GetSessionRequest(name="sessions/s1"), metadata={"authorization": "Bearer k"})
+        request = GetSessionRequest(name="sessions/s1")
+        session = await sessions.get_session(request, metadata={"authorization": "Bearer K"})
 
 Timestamps are `datetime`, durations `timedelta`, unset optional fields `None`. Ending a stream early (break, cancel)
 cancels the call. A refusal is `grpclib.GRPCError`; its `details` hold the ErrorInfo.

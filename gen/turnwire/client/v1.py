@@ -1,4 +1,4 @@
 """Every message, enum and service stub of the API's version 1, by its proto name."""
 
-from ._gen.turnwire.v1 import *  # noqa: F403 (the generated module's __all__ is this module's too)
+from ._gen.turnwire.v1 import *
 from ._gen.turnwire.v1 import __all__ as __all__
