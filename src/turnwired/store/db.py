@@ -1,0 +1,241 @@
+"""Opening a database, and the threads that speak to it: one that writes, a few that read.
+
+The event loop never waits for a statement: a job goes to a thread, its result comes back as a future. Each thread has
+its own connection. A `:memory:` store has one connection, so its one thread does both.
+"""
+
+import asyncio
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import peewee
+from playhouse.postgres_ext import Psycopg3Database
+from turnwire.v1 import reason_pb2
+
+from turnwired.config.database import DatabaseURL
+from turnwired.config.sections import Database as DatabaseSettings
+from turnwired.errors import Fault
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Job = Callable[[], None]
+
+RETRY_SECONDS = 1.0
+"""What a refusal for want of the store tells its caller to wait."""
+
+
+class Connection:
+    """A Peewee database of one of the two kinds, with what of their SQL differs."""
+
+    def __init__(self, url: DatabaseURL, settings: DatabaseSettings) -> None:
+        self.postgres = url.kind == "postgresql"
+        self.memory = url.is_memory
+        self.peewee = _postgres(url, settings) if self.postgres else _sqlite(url, settings)
+
+    def run(self, sql: str, *params: object) -> Any:
+        """Execute one statement written with `?`, and give its cursor."""
+        return self.peewee.execute_sql(_percent(sql) if self.postgres else sql, params)
+
+    def all(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+        """All rows of one statement."""
+        rows: list[tuple[Any, ...]] = self.run(sql, *params).fetchall()
+        return rows
+
+    def one(self, sql: str, *params: object) -> tuple[Any, ...] | None:
+        """The first row of one statement, or None."""
+        rows = self.all(sql, *params)
+        return rows[0] if rows else None
+
+    def begin_write(self) -> None:
+        """Begin a transaction that writes."""
+        # A deferred BEGIN that reads first fails at its first write if another process wrote meanwhile.
+        self.peewee.execute_sql("BEGIN" if self.postgres else "BEGIN IMMEDIATE")
+
+    def begin_read(self) -> None:
+        """Begin a transaction that sees one point in time."""
+        self.peewee.execute_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if self.postgres else "BEGIN")
+
+    def commit(self) -> None:
+        """Commit."""
+        self.peewee.execute_sql("COMMIT")
+
+    def rollback(self) -> None:
+        """Roll back whatever is open; a lost connection is closed, to be opened anew by the next job."""
+        try:
+            self.peewee.execute_sql("ROLLBACK")
+        except peewee.PeeweeException:
+            self.peewee.close()
+
+    def for_update(self) -> str:
+        """The clause that locks the rows of a SELECT. SQLite's writer holds the whole file."""
+        return " FOR UPDATE" if self.postgres else ""
+
+
+class Lane(threading.Thread):
+    """A thread that does jobs in order, and a tick of its own in between."""
+
+    def __init__(self, name: str, db: Connection, jobs: "queue.SimpleQueue[Job | None] | None" = None) -> None:
+        """A lane of its own queue, or one that shares `jobs` with others."""
+        super().__init__(name=name, daemon=True)
+        self._db = db
+        self._jobs = queue.SimpleQueue() if jobs is None else jobs
+        self.tick: Callable[[], None] | None = None
+        self.tick_seconds = 1.0
+
+    def run(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=self.tick_seconds)
+            except queue.Empty:
+                job = _nothing
+            if job is None:
+                break
+            job()
+            if self.tick is not None:
+                self.tick()
+        self._db.peewee.close()
+
+    def submit(self, job: Callable[[], T]) -> "asyncio.Future[T]":
+        """Do a job after those before it. Cancelling the future leaves the job to run."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def work() -> None:
+            try:
+                result = job()
+            except BaseException as error:  # noqa: BLE001 (handed to whoever awaits the future)
+                _tell(loop, future, None, error)
+            else:
+                _tell(loop, future, result, None)
+
+        self._jobs.put(work)
+        return future
+
+    def stop(self) -> None:
+        """Do what is queued, then end. Lanes that share a queue are each told once."""
+        self._jobs.put(None)
+
+
+class Store:
+    """The database of one process. `open` it before use, `close` it after."""
+
+    def __init__(self, url: DatabaseURL, settings: DatabaseSettings) -> None:
+        self.url = url
+        self.settings = settings
+        self.db = Connection(url, settings)
+        self.writer = Lane("turnwire-writer", self.db)
+        reads: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        count = 0 if self.db.memory else settings.readers
+        self._readers = [Lane(f"turnwire-reader-{n}", self.db, reads) for n in range(count)]
+
+    def open(self) -> None:
+        """Start the threads."""
+        # A busy event loop takes the GIL back after each statement; at the default 5 ms a commit of many statements
+        # starves (core.md, part 2).
+        sys.setswitchinterval(0.0005)
+        for lane in self._lanes:
+            lane.start()
+
+    @property
+    def _lanes(self) -> list[Lane]:
+        return [self.writer, *self._readers]
+
+    async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function of the connection in a reading transaction; it sees one point in time.
+
+        Raises what it raises, or STORE_UNAVAILABLE. Cancelling leaves it to end by itself.
+        """
+        job = partial(_reading, self.db, partial(fn, self.db, *args, **kwargs))
+        return await (self._readers[0] if self._readers else self.writer).submit(job)
+
+    async def close(self) -> None:
+        """End the threads after what they have to do; each closes its connection."""
+        for lane in self._lanes:
+            lane.stop()
+        for lane in self._lanes:
+            await asyncio.get_running_loop().run_in_executor(None, lane.join)
+
+
+def guarded(fn: Callable[[], T]) -> T:
+    """Run a transaction; a store that is locked, full or gone becomes STORE_UNAVAILABLE."""
+    try:
+        return fn()
+    except (peewee.OperationalError, peewee.InterfaceError) as error:
+        raise Fault(
+            reason_pb2.REASON_STORE_UNAVAILABLE, "the store is not available; try again", retry_after=RETRY_SECONDS
+        ) from error
+
+
+def _reading(db: Connection, fn: Callable[[], T]) -> T:
+    def transaction() -> T:
+        db.peewee.connect(reuse_if_open=True)
+        db.begin_read()
+        try:
+            result = fn()
+        except BaseException:
+            db.rollback()
+            raise
+        db.commit()
+        return result
+
+    return guarded(transaction)
+
+
+def _sqlite(url: DatabaseURL, settings: DatabaseSettings) -> peewee.SqliteDatabase:
+    return peewee.SqliteDatabase(
+        url.path,
+        pragmas={
+            "journal_mode": "wal",
+            "synchronous": settings.synchronous,
+            "busy_timeout": int(settings.busy_timeout * 1000),
+            "journal_size_limit": 64 * 1024 * 1024,
+            "cache_size": -16 * 1024,
+            "temp_store": "memory",
+        },
+        timeout=settings.busy_timeout,
+        autoconnect=False,
+        # Each thread keeps its own connection; only `close` reaches over.
+        check_same_thread=False,
+    )
+
+
+def _postgres(url: DatabaseURL, settings: DatabaseSettings) -> Psycopg3Database:
+    arguments = dict(url.arguments)
+    database = arguments.pop("dbname", None) or arguments.get("user") or "postgres"
+    options = f"-c lock_timeout={int(settings.lock_timeout * 1000)}"
+    return Psycopg3Database(
+        database,
+        autoconnect=False,
+        **{**arguments, "options": f"{arguments.get('options', '')} {options}".strip(), "application_name": "turnwire"},
+    )
+
+
+@lru_cache(maxsize=512)
+def _percent(sql: str) -> str:
+    return sql.replace("%", "%%").replace("?", "%s")
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, future: "asyncio.Future[T]", result: T | None, error: BaseException | None
+) -> None:
+    def tell() -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    try:
+        loop.call_soon_threadsafe(tell)
+    except RuntimeError:
+        # The loop ended before its thread: nobody waits any more.
+        return
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,42 @@
+"""The bytes of an event in the log, put together from pieces without building a message twice.
+
+A row of the log is the bytes of a `WatchResponse`'s `events`: field 1, length-delimited, each. An event's own fields may
+stand in any order, so its cursor, known only under the session's lock, goes behind what was serialised before.
+"""
+
+from turnwire.v1 import event_pb2
+
+_EVENTS_TAG = bytes([event_pb2.WatchResponse.EVENTS_FIELD_NUMBER << 3 | 2])
+_RESPONSE_CURSOR_TAG = bytes([event_pb2.WatchResponse.CURSOR_FIELD_NUMBER << 3 | 2])
+_CURSOR_TAG = bytes([event_pb2.Event.CURSOR_FIELD_NUMBER << 3 | 2])
+
+
+def varint(value: int) -> bytes:
+    """An unsigned number as protobuf writes it."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+_SHORT = tuple(varint(n) for n in range(1024))
+
+
+def _length(value: int) -> bytes:
+    return _SHORT[value] if value < 1024 else varint(value)
+
+
+def event(body: bytes, generation: int, seq: int) -> bytes:
+    """An event in a frame: its serialised fields, and its cursor."""
+    cursor = b"%d-%d" % (generation, seq)
+    return b"".join(
+        (_EVENTS_TAG, _length(len(body) + len(cursor) + 2), body, _CURSOR_TAG, _length(len(cursor)), cursor)
+    )
+
+
+def with_cursor(frame: bytes, generation: int, seq: int) -> bytes:
+    """A frame of events with the cursor of its end."""
+    cursor = b"%d-%d" % (generation, seq)
+    return b"".join((frame, _RESPONSE_CURSOR_TAG, _length(len(cursor)), cursor))
