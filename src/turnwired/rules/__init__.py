@@ -1,0 +1,1 @@
+"""Pure functions and values over messages: no I/O, no clock, no gRPC."""
