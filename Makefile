@@ -23,9 +23,8 @@ install: .venv ## Make .venv: the turnwire command, every extra and the tools
 $(VENV): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "turnwire needs Python 3.11 or newer: make PYTHON=...")'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/uv --version 2>&1 | grep -qF "$$(sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)" \
-		|| $(BIN)/pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements.lock \
+	test -x $(BIN)/uv || $(BIN)/pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock \
 		|| $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline --editable .
 	@touch $@
