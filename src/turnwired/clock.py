@@ -30,7 +30,7 @@ class Clock(ABC):
         """Return after `seconds`; zero or less gives the event loop one turn."""
 
     @abstractmethod
-    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[None]:
+    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
         """Bound a block: past `seconds` it is cancelled and raises TimeoutError. None: no bound."""
 
     async def wait_for(self, awaitable: Awaitable[T], seconds: float | None) -> T:
@@ -51,10 +51,8 @@ class SystemClock(Clock):
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds))
 
-    @asynccontextmanager
-    async def timeout(self, seconds: float | None) -> AsyncIterator[None]:
-        async with asyncio.timeout(seconds):
-            yield
+    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
+        return asyncio.timeout(seconds)
 
 
 class ManualClock(Clock):
