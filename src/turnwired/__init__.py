@@ -1,0 +1,1 @@
+"""turnwire's server: sessions, messages and turns over gRPC, and what speaks HTTP beside it."""

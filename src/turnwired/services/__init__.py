@@ -1,0 +1,1 @@
+"""The gRPC services: each handler reads, makes one call, and writes."""
