@@ -115,13 +115,9 @@ class Fold:
 
     def _close(self, part_id: str) -> None:
         place = self._places.get(part_id)
-        if place is None:
-            return
-        part = self._message.parts[place]
-        part.done = True
-        # Its input is whole now, and nobody has said yet that anything else is owed.
-        if part.HasField("tool_call") and part.tool_call.state == ToolCall.STATE_INPUT_STREAMING:
-            part.tool_call.state = ToolCall.STATE_RUNNING
+        if place is not None:
+            # A call is closed in the middle of its input if that will never be whole: its state stays.
+            self._message.parts[place].done = True
 
     def _set(self, part: Part) -> None:
         if part.HasField("data") and part.data.transient:
