@@ -12,7 +12,8 @@ ENDED_CALLS: Final = frozenset(
 )
 """A call in one of these has come to its end."""
 
-_INTERRUPTED: Final = "interrupted"
+INTERRUPTED: Final = "interrupted"
+"""What stands for an answer that nobody gave. Source: contracts/alumia.md, section 4."""
 
 
 def has_content(message: Message) -> bool:
@@ -34,7 +35,7 @@ def settle(message: Message, *, superseded: bool = False) -> None:
             denied = superseded and part.tool_call.state == ToolCall.STATE_AWAITING_APPROVAL
             part.tool_call.state = ToolCall.STATE_DENIED if denied else ToolCall.STATE_INTERRUPTED
         elif part.HasField("approval") and part.approval.state == Approval.STATE_REQUESTED:
-            part.approval.state = Approval.STATE_INTERRUPTED
+            part.approval.state, part.approval.reason = Approval.STATE_INTERRUPTED, INTERRUPTED
 
 
 def cleaned(message: Message) -> Message:
@@ -84,9 +85,9 @@ def _with_results(message: Message, answered: set[str], reasons: Mapping[str, st
             call_id=call.call_id, tool=call.tool, provider_executed=call.provider_executed, dynamic=call.dynamic
         )
         if call.state == ToolCall.STATE_DENIED:
-            result.denied = reasons.get(call.call_id) or _INTERRUPTED
+            result.denied = reasons.get(call.call_id) or INTERRUPTED
         else:
-            result.error = "failed" if call.state == ToolCall.STATE_FAILED else _INTERRUPTED
+            result.error = "failed" if call.state == ToolCall.STATE_FAILED else INTERRUPTED
         yield Part(id=f"{part.id}-result", step=part.step, done=True, tool_result=result)
 
 
