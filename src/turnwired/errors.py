@@ -12,7 +12,7 @@ DOMAIN = "turnwire"
 
 _C = grpc.StatusCode
 
-CODES: Mapping[Reason, grpc.StatusCode] = MappingProxyType(
+CODES: Mapping[Reason.ValueType, grpc.StatusCode] = MappingProxyType(
     {
         reason_pb2.REASON_KEY_MISSING: _C.UNAUTHENTICATED,
         reason_pb2.REASON_KEY_INVALID: _C.UNAUTHENTICATED,
@@ -83,7 +83,9 @@ class Fault(Exception):
     caller as INTERNAL with a bare text.
     """
 
-    def __init__(self, reason: Reason, text: str, *, retry_after: float | None = None, **facts: str | int) -> None:
+    def __init__(
+        self, reason: Reason.ValueType, text: str, *, retry_after: float | None = None, **facts: str | int
+    ) -> None:
         super().__init__(text)
         self.reason = reason
         self.text = text
@@ -96,6 +98,6 @@ class Fault(Exception):
         return CODES[self.reason]
 
 
-def reason_name(reason: Reason) -> str:
+def reason_name(reason: Reason.ValueType) -> str:
     """A reason as `ErrorInfo.reason` spells it: without `REASON_`."""
     return Reason.Name(reason).removeprefix("REASON_")

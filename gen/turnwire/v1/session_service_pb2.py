@@ -34,7 +34,7 @@ from turnwire.v1 import session_pb2 as turnwire_dot_v1_dot_session__pb2
 from turnwire.v1 import turn_pb2 as turnwire_dot_v1_dot_turn__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!turnwire/v1/session_service.proto\x12\x0bturnwire.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19turnwire/v1/message.proto\x1a\x19turnwire/v1/options.proto\x1a\x19turnwire/v1/session.proto\x1a\x16turnwire/v1/turn.proto\"C\n\x14\x43reateSessionRequest\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x14.turnwire.v1.SessionB\x04\xe2\x41\x01\x01\"]\n\x11GetSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x1b\n\rshow_archived\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xff\x01\n\x13ListSessionsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x05order\x18\x04 \x01(\x0e\x32\x19.turnwire.v1.SessionOrderB\x04\xe2\x41\x01\x01\x12\x1b\n\rshow_archived\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\ronly_archived\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cshow_deleted\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0border_alias\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.turnwire.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x97\x01\n\x14UpdateSessionRequest\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x14.turnwire.v1.SessionB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1b\n\rshow_archived\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xc1\x01\n\x14\x44\x65leteSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x13\n\x05purge\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x36\n\x0c\x61rchive_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x1b\n\rshow_archived\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"E\n\x16UndeleteSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\"D\n\x15\x41rchiveSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\"\xb0\x01\n\x17UnarchiveSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x36\n\x0c\x61rchive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x1f\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x0f\n\r_display_name\"d\n\x1a\x42\x61tchDeleteSessionsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05purge\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rshow_archived\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"4\n\x1b\x42\x61tchDeleteSessionsResponse\x12\x15\n\rdeleted_count\x18\x01 \x01(\x03\"\x93\x01\n\x14GetTranscriptRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rshow_archived\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa6\x01\n\nTranscript\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.turnwire.v1.Session\x12 \n\x05turns\x18\x02 \x03(\x0b\x32\x11.turnwire.v1.Turn\x12&\n\x08messages\x18\x03 \x03(\x0b\x32\x14.turnwire.v1.Message\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\"\xa9\x01\n\x12\x46orkSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x34\n\runtil_message\x18\x02 \x01(\tB\x1d\xe2\x41\x01\x01\xfa\x41\x16\n\x14turnwire.dev/Message\x12\x1f\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x0f\n\r_display_name\"C\n\x14\x45xportSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\"&\n\x15\x45xportSessionResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"+\n\x14ImportSessionRequest\x12\x13\n\x05\x63hunk\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x02*\xad\x01\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\x1d\n\x19SESSION_ORDER_UPDATE_TIME\x10\x01\x12\x1d\n\x19SESSION_ORDER_CREATE_TIME\x10\x02\x12#\n\x1fSESSION_ORDER_UPDATE_TIME_ALIAS\x10\x03\x12\x1b\n\x17SESSION_ORDER_ATTENTION\x10\x04\x32\xeb\x0c\n\x0eSessionService\x12u\n\rCreateSession\x12!.turnwire.v1.CreateSessionRequest\x1a\x14.turnwire.v1.Session\"+\xda\x41\x07session\xb0\xd4\x18\x03\x82\xd3\xe4\x93\x02\x17\"\x0c/v1/sessions:\x07session\x12l\n\nGetSession\x12\x1e.turnwire.v1.GetSessionRequest\x1a\x14.turnwire.v1.Session\"(\xda\x41\x04name\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=sessions/*}\x12p\n\x0cListSessions\x12 .turnwire.v1.ListSessionsRequest\x1a!.turnwire.v1.ListSessionsResponse\"\x1b\xda\x41\x00\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/sessions\x12\x92\x01\n\rUpdateSession\x12!.turnwire.v1.UpdateSessionRequest\x1a\x14.turnwire.v1.Session\"H\xda\x41\x13session,update_mask\xb0\xd4\x18\x02\x82\xd3\xe4\x93\x02(2\x1d/v1/{session.name=sessions/*}:\x07session\x12r\n\rDeleteSession\x12!.turnwire.v1.DeleteSessionRequest\x1a\x14.turnwire.v1.Session\"(\xda\x41\x04name\xb0\xd4\x18\x02\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=sessions/*}\x12\x82\x01\n\x0fUndeleteSession\x12#.turnwire.v1.UndeleteSessionRequest\x1a\x14.turnwire.v1.Session\"4\xda\x41\x04name\xb0\xd4\x18\x02\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=sessions/*}:undelete:\x01*\x12\x7f\n\x0e\x41rchiveSession\x12\".turnwire.v1.ArchiveSessionRequest\x1a\x14.turnwire.v1.Session\"3\xda\x41\x04name\xb0\xd4\x18\x02\x82\xd3\xe4\x93\x02\"\"\x1d/v1/{name=sessions/*}:archive:\x01*\x12\x85\x01\n\x10UnarchiveSession\x12$.turnwire.v1.UnarchiveSessionRequest\x1a\x14.turnwire.v1.Session\"5\xda\x41\x04name\xb0\xd4\x18\x02\x82\xd3\xe4\x93\x02$\"\x1f/v1/{name=sessions/*}:unarchive:\x01*\x12\x91\x01\n\x13\x42\x61tchDeleteSessions\x12\'.turnwire.v1.BatchDeleteSessionsRequest\x1a(.turnwire.v1.BatchDeleteSessionsResponse\"\'\xb0\xd4\x18\x02\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/sessions:batchDelete:\x01*\x12\x80\x01\n\rGetTranscript\x12!.turnwire.v1.GetTranscriptRequest\x1a\x17.turnwire.v1.Transcript\"3\xda\x41\x04name\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\"\x12 /v1/{name=sessions/*}:transcript\x12v\n\x0b\x46orkSession\x12\x1f.turnwire.v1.ForkSessionRequest\x1a\x14.turnwire.v1.Session\"0\xda\x41\x04name\xb0\xd4\x18\x03\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=sessions/*}:fork:\x01*\x12\x89\x01\n\rExportSession\x12!.turnwire.v1.ExportSessionRequest\x1a\".turnwire.v1.ExportSessionResponse\"/\xda\x41\x04name\xb0\xd4\x18\x07\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{name=sessions/*}:export0\x01\x12P\n\rImportSession\x12!.turnwire.v1.ImportSessionRequest\x1a\x14.turnwire.v1.Session\"\x04\xb0\xd4\x18\x07(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!turnwire/v1/session_service.proto\x12\x0bturnwire.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19turnwire/v1/message.proto\x1a\x19turnwire/v1/options.proto\x1a\x19turnwire/v1/session.proto\x1a\x16turnwire/v1/turn.proto\"f\n\x14\x43reateSessionRequest\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x14.turnwire.v1.SessionB\x04\xe2\x41\x01\x01\x12!\n\x13\x61llow_unknown_agent\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"]\n\x11GetSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x1b\n\rshow_archived\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xff\x01\n\x13ListSessionsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x05order\x18\x04 \x01(\x0e\x32\x19.turnwire.v1.SessionOrderB\x04\xe2\x41\x01\x01\x12\x1b\n\rshow_archived\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\ronly_archived\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cshow_deleted\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0border_alias\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.turnwire.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xba\x01\n\x14UpdateSessionRequest\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x14.turnwire.v1.SessionB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1b\n\rshow_archived\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12!\n\x13\x61llow_unknown_agent\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xc1\x01\n\x14\x44\x65leteSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x13\n\x05purge\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x36\n\x0c\x61rchive_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x1b\n\rshow_archived\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"E\n\x16UndeleteSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\"D\n\x15\x41rchiveSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\"\xb0\x01\n\x17UnarchiveSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x36\n\x0c\x61rchive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x1f\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x0f\n\r_display_name\"d\n\x1a\x42\x61tchDeleteSessionsRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05purge\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rshow_archived\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"4\n\x1b\x42\x61tchDeleteSessionsResponse\x12\x15\n\rdeleted_count\x18\x01 \x01(\x03\"\x93\x01\n\x14GetTranscriptRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rshow_archived\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa6\x01\n\nTranscript\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.turnwire.v1.Session\x12 \n\x05turns\x18\x02 \x03(\x0b\x32\x11.turnwire.v1.Turn\x12&\n\x08messages\x18\x03 \x03(\x0b\x32\x14.turnwire.v1.Message\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\"\xa9\x01\n\x12\x46orkSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x34\n\runtil_message\x18\x02 \x01(\tB\x1d\xe2\x41\x01\x01\xfa\x41\x16\n\x14turnwire.dev/Message\x12\x1f\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x0f\n\r_display_name\"C\n\x14\x45xportSessionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\"&\n\x15\x45xportSessionResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"+\n\x14ImportSessionRequest\x12\x13\n\x05\x63hunk\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x02*\xad\x01\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\x1d\n\x19SESSION_ORDER_UPDATE_TIME\x10\x01\x12\x1d\n\x19SESSION_ORDER_CREATE_TIME\x10\x02\x12#\n\x1fSESSION_ORDER_UPDATE_TIME_ALIAS\x10\x03\x12\x1b\n\x17SESSION_ORDER_ATTENTION\x10\x04\x32\xeb\x0c\n\x0eSessionService\x12u\n\rCreateSession\x12!.turnwire.v1.CreateSessionRequest\x1a\x14.turnwire.v1.Session\"+\xda\x41\x07session\xb0\xd4\x18\x03\x82\xd3\xe4\x93\x02\x17\"\x0c/v1/sessions:\x07session\x12l\n\nGetSession\x12\x1e.turnwire.v1.GetSessionRequest\x1a\x14.turnwire.v1.Session\"(\xda\x41\x04name\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=sessions/*}\x12p\n\x0cListSessions\x12 .turnwire.v1.ListSessionsRequest\x1a!.turnwire.v1.ListSessionsResponse\"\x1b\xda\x41\x00\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/sessions\x12\x92\x01\n\rUpdateSession\x12!.turnwire.v1.UpdateSessionRequest\x1a\x14.turnwire.v1.Session\"H\xda\x41\x13session,update_mask\xb0\xd4\x18\x02\x82\xd3\xe4\x93\x02(2\x1d/v1/{session.name=sessions/*}:\x07session\x12r\n\rDeleteSession\x12!.turnwire.v1.DeleteSessionRequest\x1a\x14.turnwire.v1.Session\"(\xda\x41\x04name\xb0\xd4\x18\x02\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=sessions/*}\x12\x82\x01\n\x0fUndeleteSession\x12#.turnwire.v1.UndeleteSessionRequest\x1a\x14.turnwire.v1.Session\"4\xda\x41\x04name\xb0\xd4\x18\x02\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=sessions/*}:undelete:\x01*\x12\x7f\n\x0e\x41rchiveSession\x12\".turnwire.v1.ArchiveSessionRequest\x1a\x14.turnwire.v1.Session\"3\xda\x41\x04name\xb0\xd4\x18\x02\x82\xd3\xe4\x93\x02\"\"\x1d/v1/{name=sessions/*}:archive:\x01*\x12\x85\x01\n\x10UnarchiveSession\x12$.turnwire.v1.UnarchiveSessionRequest\x1a\x14.turnwire.v1.Session\"5\xda\x41\x04name\xb0\xd4\x18\x02\x82\xd3\xe4\x93\x02$\"\x1f/v1/{name=sessions/*}:unarchive:\x01*\x12\x91\x01\n\x13\x42\x61tchDeleteSessions\x12\'.turnwire.v1.BatchDeleteSessionsRequest\x1a(.turnwire.v1.BatchDeleteSessionsResponse\"\'\xb0\xd4\x18\x02\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/sessions:batchDelete:\x01*\x12\x80\x01\n\rGetTranscript\x12!.turnwire.v1.GetTranscriptRequest\x1a\x17.turnwire.v1.Transcript\"3\xda\x41\x04name\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\"\x12 /v1/{name=sessions/*}:transcript\x12v\n\x0b\x46orkSession\x12\x1f.turnwire.v1.ForkSessionRequest\x1a\x14.turnwire.v1.Session\"0\xda\x41\x04name\xb0\xd4\x18\x03\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=sessions/*}:fork:\x01*\x12\x89\x01\n\rExportSession\x12!.turnwire.v1.ExportSessionRequest\x1a\".turnwire.v1.ExportSessionResponse\"/\xda\x41\x04name\xb0\xd4\x18\x07\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{name=sessions/*}:export0\x01\x12P\n\rImportSession\x12!.turnwire.v1.ImportSessionRequest\x1a\x14.turnwire.v1.Session\"\x04\xb0\xd4\x18\x07(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATESESSIONREQUEST'].fields_by_name['session']._loaded_options = None
   _globals['_CREATESESSIONREQUEST'].fields_by_name['session']._serialized_options = b'\342A\001\001'
+  _globals['_CREATESESSIONREQUEST'].fields_by_name['allow_unknown_agent']._loaded_options = None
+  _globals['_CREATESESSIONREQUEST'].fields_by_name['allow_unknown_agent']._serialized_options = b'\342A\001\001'
   _globals['_GETSESSIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETSESSIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\026\n\024turnwire.dev/Session'
   _globals['_GETSESSIONREQUEST'].fields_by_name['show_archived']._loaded_options = None
@@ -69,6 +71,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATESESSIONREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
   _globals['_UPDATESESSIONREQUEST'].fields_by_name['show_archived']._loaded_options = None
   _globals['_UPDATESESSIONREQUEST'].fields_by_name['show_archived']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['allow_unknown_agent']._loaded_options = None
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['allow_unknown_agent']._serialized_options = b'\342A\001\001'
   _globals['_DELETESESSIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETESESSIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\026\n\024turnwire.dev/Session'
   _globals['_DELETESESSIONREQUEST'].fields_by_name['purge']._loaded_options = None
@@ -139,42 +143,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSERVICE'].methods_by_name['ExportSession']._serialized_options = b'\332A\004name\260\324\030\007\202\323\344\223\002\036\022\034/v1/{name=sessions/*}:export'
   _globals['_SESSIONSERVICE'].methods_by_name['ImportSession']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['ImportSession']._serialized_options = b'\260\324\030\007'
-  _globals['_SESSIONORDER']._serialized_start=2320
-  _globals['_SESSIONORDER']._serialized_end=2493
+  _globals['_SESSIONORDER']._serialized_start=2390
+  _globals['_SESSIONORDER']._serialized_end=2563
   _globals['_CREATESESSIONREQUEST']._serialized_start=337
-  _globals['_CREATESESSIONREQUEST']._serialized_end=404
-  _globals['_GETSESSIONREQUEST']._serialized_start=406
-  _globals['_GETSESSIONREQUEST']._serialized_end=499
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=502
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=757
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=759
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=846
-  _globals['_UPDATESESSIONREQUEST']._serialized_start=849
-  _globals['_UPDATESESSIONREQUEST']._serialized_end=1000
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1003
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1196
-  _globals['_UNDELETESESSIONREQUEST']._serialized_start=1198
-  _globals['_UNDELETESESSIONREQUEST']._serialized_end=1267
-  _globals['_ARCHIVESESSIONREQUEST']._serialized_start=1269
-  _globals['_ARCHIVESESSIONREQUEST']._serialized_end=1337
-  _globals['_UNARCHIVESESSIONREQUEST']._serialized_start=1340
-  _globals['_UNARCHIVESESSIONREQUEST']._serialized_end=1516
-  _globals['_BATCHDELETESESSIONSREQUEST']._serialized_start=1518
-  _globals['_BATCHDELETESESSIONSREQUEST']._serialized_end=1618
-  _globals['_BATCHDELETESESSIONSRESPONSE']._serialized_start=1620
-  _globals['_BATCHDELETESESSIONSRESPONSE']._serialized_end=1672
-  _globals['_GETTRANSCRIPTREQUEST']._serialized_start=1675
-  _globals['_GETTRANSCRIPTREQUEST']._serialized_end=1822
-  _globals['_TRANSCRIPT']._serialized_start=1825
-  _globals['_TRANSCRIPT']._serialized_end=1991
-  _globals['_FORKSESSIONREQUEST']._serialized_start=1994
-  _globals['_FORKSESSIONREQUEST']._serialized_end=2163
-  _globals['_EXPORTSESSIONREQUEST']._serialized_start=2165
-  _globals['_EXPORTSESSIONREQUEST']._serialized_end=2232
-  _globals['_EXPORTSESSIONRESPONSE']._serialized_start=2234
-  _globals['_EXPORTSESSIONRESPONSE']._serialized_end=2272
-  _globals['_IMPORTSESSIONREQUEST']._serialized_start=2274
-  _globals['_IMPORTSESSIONREQUEST']._serialized_end=2317
-  _globals['_SESSIONSERVICE']._serialized_start=2496
-  _globals['_SESSIONSERVICE']._serialized_end=4139
+  _globals['_CREATESESSIONREQUEST']._serialized_end=439
+  _globals['_GETSESSIONREQUEST']._serialized_start=441
+  _globals['_GETSESSIONREQUEST']._serialized_end=534
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=537
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=792
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=794
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=881
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=884
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=1070
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1073
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1266
+  _globals['_UNDELETESESSIONREQUEST']._serialized_start=1268
+  _globals['_UNDELETESESSIONREQUEST']._serialized_end=1337
+  _globals['_ARCHIVESESSIONREQUEST']._serialized_start=1339
+  _globals['_ARCHIVESESSIONREQUEST']._serialized_end=1407
+  _globals['_UNARCHIVESESSIONREQUEST']._serialized_start=1410
+  _globals['_UNARCHIVESESSIONREQUEST']._serialized_end=1586
+  _globals['_BATCHDELETESESSIONSREQUEST']._serialized_start=1588
+  _globals['_BATCHDELETESESSIONSREQUEST']._serialized_end=1688
+  _globals['_BATCHDELETESESSIONSRESPONSE']._serialized_start=1690
+  _globals['_BATCHDELETESESSIONSRESPONSE']._serialized_end=1742
+  _globals['_GETTRANSCRIPTREQUEST']._serialized_start=1745
+  _globals['_GETTRANSCRIPTREQUEST']._serialized_end=1892
+  _globals['_TRANSCRIPT']._serialized_start=1895
+  _globals['_TRANSCRIPT']._serialized_end=2061
+  _globals['_FORKSESSIONREQUEST']._serialized_start=2064
+  _globals['_FORKSESSIONREQUEST']._serialized_end=2233
+  _globals['_EXPORTSESSIONREQUEST']._serialized_start=2235
+  _globals['_EXPORTSESSIONREQUEST']._serialized_end=2302
+  _globals['_EXPORTSESSIONRESPONSE']._serialized_start=2304
+  _globals['_EXPORTSESSIONRESPONSE']._serialized_end=2342
+  _globals['_IMPORTSESSIONREQUEST']._serialized_start=2344
+  _globals['_IMPORTSESSIONREQUEST']._serialized_end=2387
+  _globals['_SESSIONSERVICE']._serialized_start=2566
+  _globals['_SESSIONSERVICE']._serialized_end=4209
 # @@protoc_insertion_point(module_scope)

@@ -63,6 +63,9 @@ class CreateSessionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
+    ALLOW_UNKNOWN_AGENT_FIELD_NUMBER: _builtins.int
+    allow_unknown_agent: _builtins.bool
+    """Take an agent that is not known: turns on it fail with AGENT_NOT_FOUND until it is."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """The session; its output-only fields are ignored."""
@@ -71,10 +74,11 @@ class CreateSessionRequest(_message.Message):
         self,
         *,
         session: _session_pb2.Session | None = ...,
+        allow_unknown_agent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unknown_agent", b"allow_unknown_agent", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -195,8 +199,11 @@ class UpdateSessionRequest(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     SHOW_ARCHIVED_FIELD_NUMBER: _builtins.int
+    ALLOW_UNKNOWN_AGENT_FIELD_NUMBER: _builtins.int
     show_archived: _builtins.bool
     """Change it even if it is archived."""
+    allow_unknown_agent: _builtins.bool
+    """Take an agent that is not known: turns on it fail with AGENT_NOT_FOUND until it is."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """The session with its new values. Its `etag`, if set, must be the current one."""
@@ -213,10 +220,11 @@ class UpdateSessionRequest(_message.Message):
         session: _session_pb2.Session | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         show_archived: _builtins.bool = ...,
+        allow_unknown_agent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "show_archived", b"show_archived", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unknown_agent", b"allow_unknown_agent", "session", b"session", "show_archived", b"show_archived", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -160,6 +160,7 @@ class ChatRequest(_message.Message):
     SESSION_MASK_FIELD_NUMBER: _builtins.int
     SESSION_ETAG_FIELD_NUMBER: _builtins.int
     REQUIRE_SERVABLE_FIELD_NUMBER: _builtins.int
+    ALLOW_UNKNOWN_AGENT_FIELD_NUMBER: _builtins.int
     AFTER_CURSOR_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """The session, `sessions/{session}`, or one of its other forms."""
@@ -183,6 +184,8 @@ class ChatRequest(_message.Message):
     """If set, the session's etag must be this."""
     require_servable: _builtins.bool
     """Refuse with AGENT_OFFLINE if nothing serves the agent now."""
+    allow_unknown_agent: _builtins.bool
+    """Take an `agent` that is not known: the turn is recorded and fails with AGENT_NOT_FOUND."""
     after_cursor: _builtins.str
     """For a call that attaches: go on after this cursor."""
     @_builtins.property
@@ -236,11 +239,12 @@ class ChatRequest(_message.Message):
         session_mask: _field_mask_pb2.FieldMask | None = ...,
         session_etag: _builtins.str = ...,
         require_servable: _builtins.bool = ...,
+        allow_unknown_agent: _builtins.bool = ...,
         after_cursor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attach_window", b"attach_window", "continue_message", b"continue_message", "input", b"input", "message", b"message", "regenerate_from", b"regenerate_from", "session_mask", b"session_mask", "session_patch", b"session_patch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "agent", b"agent", "attach_metadata", b"attach_metadata", "attach_window", b"attach_window", "busy_policy", b"busy_policy", "continue_message", b"continue_message", "input", b"input", "message", b"message", "metadata", b"metadata", "model", b"model", "on_existing", b"on_existing", "parent", b"parent", "regenerate_from", b"regenerate_from", "request_id", b"request_id", "require_servable", b"require_servable", "session_etag", b"session_etag", "session_mask", b"session_mask", "session_patch", b"session_patch", "source", b"source", "waiting_policy", b"waiting_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "agent", b"agent", "allow_unknown_agent", b"allow_unknown_agent", "attach_metadata", b"attach_metadata", "attach_window", b"attach_window", "busy_policy", b"busy_policy", "continue_message", b"continue_message", "input", b"input", "message", b"message", "metadata", b"metadata", "model", b"model", "on_existing", b"on_existing", "parent", b"parent", "regenerate_from", b"regenerate_from", "request_id", b"request_id", "require_servable", b"require_servable", "session_etag", b"session_etag", "session_mask", b"session_mask", "session_patch", b"session_patch", "source", b"source", "waiting_policy", b"waiting_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["message", "regenerate_from", "continue_message"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015

@@ -15,7 +15,7 @@ class Caller:
     namespace: str
     principal: str = ANONYMOUS
     """`keys/{key}`, or ANONYMOUS."""
-    scopes: frozenset[Scope] = frozenset()
+    scopes: frozenset[Scope.ValueType] = frozenset()
     agent: str = ""
     """The one agent of its key, `agents/{agent}`. Empty: any."""
     realm: bool = False

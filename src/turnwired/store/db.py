@@ -14,11 +14,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import peewee
 from playhouse.postgres_ext import Psycopg3Database
-from turnwire.v1 import reason_pb2
 
+from turnwire.v1 import reason_pb2
 from turnwired.config.database import DatabaseURL
 from turnwired.config.sections import Database as DatabaseSettings
 from turnwired.errors import Fault
+from turnwired.store.errors import StoreError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,6 +36,10 @@ class Connection:
         self.postgres = url.kind == "postgresql"
         self.memory = url.is_memory
         self.peewee = _postgres(url, settings) if self.postgres else _sqlite(url, settings)
+
+    def open(self) -> None:
+        """Connect the calling thread, if it is not connected."""
+        self.peewee.connect(reuse_if_open=True)
 
     def run(self, sql: str, *params: object) -> Any:
         """Execute one statement written with `?`, and give its cursor."""
@@ -70,9 +75,14 @@ class Connection:
         except peewee.PeeweeException:
             self.peewee.close()
 
-    def for_update(self) -> str:
-        """The clause that locks the rows of a SELECT. SQLite's writer holds the whole file."""
-        return " FOR UPDATE" if self.postgres else ""
+    def clock_us(self, now_us: int) -> int:
+        """The clock that leases are judged by: the database's on Postgres, whose processes may be on many machines."""
+        row = (
+            self.one("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)")
+            if self.postgres
+            else None
+        )
+        return int(row[0]) if row else now_us
 
 
 class Lane(threading.Thread):
@@ -164,7 +174,7 @@ def guarded(fn: Callable[[], T]) -> T:
     """Run a transaction; a store that is locked, full or gone becomes STORE_UNAVAILABLE."""
     try:
         return fn()
-    except (peewee.OperationalError, peewee.InterfaceError) as error:
+    except StoreError as error:
         raise Fault(
             reason_pb2.REASON_STORE_UNAVAILABLE, "the store is not available; try again", retry_after=RETRY_SECONDS
         ) from error
@@ -172,7 +182,7 @@ def guarded(fn: Callable[[], T]) -> T:
 
 def _reading(db: Connection, fn: Callable[[], T]) -> T:
     def transaction() -> T:
-        db.peewee.connect(reuse_if_open=True)
+        db.open()
         db.begin_read()
         try:
             result = fn()

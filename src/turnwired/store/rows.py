@@ -1,7 +1,6 @@
 """From rows to messages of the API and back, and how a name finds its row."""
 
 from turnwire.v1 import message_pb2, reason_pb2, session_pb2, turn_pb2
-
 from turnwired.errors import Fault
 from turnwired.rules import cursors, names
 from turnwired.rules.caller import Caller
@@ -29,14 +28,20 @@ def find_session(
         raise not_found(ref.name)
     if row.namespace != caller.namespace:
         if caller.realm:
-            raise Fault(
-                reason_pb2.REASON_SESSION_FOREIGN, "the session is in another namespace", session=ref.name
-            )
+            raise Fault(reason_pb2.REASON_SESSION_FOREIGN, "the session is in another namespace", session=ref.name)
         raise not_found(ref.name)
-    if caller.agent and row.agent and row.agent != caller.agent:
+    if caller.agent and row.agent != caller.agent:
         raise Fault(reason_pb2.REASON_AGENT_FORBIDDEN, "this key belongs to another agent", agent=row.agent)
     if row.archive_us is not None and not show_archived:
         raise Fault(reason_pb2.REASON_SESSION_ARCHIVED, "Session is archived", session=ref.name)
+    return row
+
+
+def find_by_id(db: Connection, session_id: str) -> SessionRow:
+    """A session by its id, for the server's own use. Raises SESSION_NOT_FOUND if it was purged."""
+    row: SessionRow | None = SessionRow.select().where(SessionRow.id == session_id).first(db.peewee)
+    if row is None:
+        raise not_found(names.session(session_id))
     return row
 
 
@@ -202,15 +207,20 @@ def _session_row(db: Connection, caller: Caller, ref: names.SessionRef) -> Sessi
         found = query.where(SessionRow.number == ref.number).first(db.peewee)
     elif ref.alias:
         agent = names.agent(ref.alias.agent) if ref.alias.agent is not None else ""
-        aliases = AliasRow.select(AliasRow.session).where(
-            (AliasRow.namespace == caller.namespace)
-            & (AliasRow.scope == ref.alias.scope)
-            & (AliasRow.value == ref.alias.value)
-            & (AliasRow.agent == agent)
-        )
+        live = SessionRow.delete_us.is_null()
         # A held alias wins; one that an archived session gave up still finds it, the newest first.
-        alias = aliases.order_by(AliasRow.held.desc()).first(db.peewee)
-        found = query.where(SessionRow.id == alias.session).first(db.peewee) if alias else None
+        found = (
+            query.join(AliasRow, on=(AliasRow.session == SessionRow.id))
+            .where(
+                live
+                & (AliasRow.namespace == caller.namespace)
+                & (AliasRow.scope == ref.alias.scope)
+                & (AliasRow.value == ref.alias.value)
+                & (AliasRow.agent == agent)
+            )
+            .order_by(AliasRow.held.desc(), SessionRow.number.desc())
+            .first(db.peewee)
+        )
     return found
 
 

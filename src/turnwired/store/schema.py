@@ -73,6 +73,18 @@ class AliasRow(Table):
         primary_key = CompositeKey("session", "scope", "value")
 
 
+class TombstoneRow(Table):
+    """A purged session, while the end of its log is kept for who follows it: when it went, and the log's last seq."""
+
+    session: Any = TextField(primary_key=True)
+    namespace: Any = TextField()
+    head: Any = BigIntegerField()
+    purge_us: Any = BigIntegerField()
+
+    class Meta:
+        table_name = "tombstone"
+
+
 class MessageRow(Table):
     """A message. `number` is its place in the conversation, `seq` among the final ones (null: not final yet)."""
 
@@ -222,6 +234,7 @@ TABLES: tuple[type[Table], ...] = (
     SessionRow,
     LabelRow,
     AliasRow,
+    TombstoneRow,
     MessageRow,
     TurnRow,
     EventRow,

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from turnwire.v1 import event_pb2, reason_pb2, session_pb2
-
 from turnwired.errors import Fault
 from turnwired.ids import Ids
 from turnwired.rules import cursors, names
@@ -120,12 +119,13 @@ class Held:
         """Add the `session_updated` of what changed since the last one."""
         if not self.changed:
             return
-        self._seal()
+        self.seal()
         told = event_pb2.SessionUpdated(session=self.session, changed=self.changed)
         self.add(event_pb2.Event(session_updated=told), self.cause)
         self.changed = []
 
-    def _seal(self) -> None:
+    def seal(self) -> None:
+        """Move `update_time` and the etag on, for a change that an event of its own tells."""
         self.bump()
         self.row.version += 1
         self.session.etag = f'"{self.row.version}"'
@@ -228,9 +228,7 @@ class Tx:
             query = SessionRow.select().where(SessionRow.id == session_id)
             row = (query.for_update() if self.db.postgres else query).first(self.db.peewee)
             if row is None:
-                raise Fault(
-                    reason_pb2.REASON_SESSION_NOT_FOUND, "Session not found", session=names.session(session_id)
-                )
+                raise Fault(reason_pb2.REASON_SESSION_NOT_FOUND, "Session not found", session=names.session(session_id))
             held = self._held[session_id] = Held(self, row)
         return held
 
@@ -254,12 +252,8 @@ class Tx:
         return int(row[0]) - count + 1
 
     def lease_now_us(self) -> int:
-        """The clock that leases are judged by: the database's on Postgres, where processes may be on other machines."""
-        if not self.db.postgres:
-            return self.now_us
-        row = self.db.one("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)")
-        assert row is not None
-        return int(row[0])
+        """The time by the clock that leases are judged by."""
+        return self.db.clock_us(self.now_us)
 
     def hint(self, kind: str, session: str = "", turn: str = "", agent: str = "") -> None:
         """Have something told after the commit."""
@@ -306,4 +300,6 @@ def insert_events(db: Connection, rows: Sequence[Logged], now_us: int) -> None:
         params: list[object] = []
         for row in some:
             params += (row.session, row.last_seq, row.first_seq, row.turn, row.coarse, now_us, row.data)
-        db.run(f"INSERT INTO event (session, last_seq, first_seq, turn, coarse, time_us, data) VALUES {places}", *params)
+        db.run(
+            f"INSERT INTO event (session, last_seq, first_seq, turn, coarse, time_us, data) VALUES {places}", *params
+        )

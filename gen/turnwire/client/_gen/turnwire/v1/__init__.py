@@ -2588,6 +2588,11 @@ class ChatRequest(betterproto2.Message):
     Refuse with AGENT_OFFLINE if nothing serves the agent now.
     """
 
+    allow_unknown_agent: "bool" = betterproto2.field(20, betterproto2.TYPE_BOOL)
+    """
+    Take an `agent` that is not known: the turn is recorded and fails with AGENT_NOT_FOUND.
+    """
+
     after_cursor: "str" = betterproto2.field(19, betterproto2.TYPE_STRING)
     """
     For a call that attaches: go on after this cursor.
@@ -2752,6 +2757,11 @@ class CreateSessionRequest(betterproto2.Message):
     session: "Session | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The session; its output-only fields are ignored.
+    """
+
+    allow_unknown_agent: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Take an agent that is not known: turns on it fail with AGENT_NOT_FOUND until it is.
     """
 
 
@@ -5799,6 +5809,11 @@ class UpdateSessionRequest(betterproto2.Message):
     show_archived: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
     """
     Change it even if it is archived.
+    """
+
+    allow_unknown_agent: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    Take an agent that is not known: turns on it fail with AGENT_NOT_FOUND until it is.
     """
 
 

@@ -1,0 +1,119 @@
+"""Following a namespace: the coarse events of all its sessions, from now on, without a cursor (A16)."""
+
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+
+from turnwire.v1 import event_pb2, session_pb2
+
+from turnwired.clock import Clock
+from turnwired.config.sections import Log
+from turnwired.eventlog.buffer import WatchFrame
+from turnwired.eventlog.hub import Area, Hub
+from turnwired.rules.caller import Caller
+from turnwired.rules.frames import Frame
+from turnwired.store import events, rows
+from turnwired.store.db import Connection, Store
+
+_REMEMBERED = 10_000
+"""Sessions whose place is kept; of others, what is newer than the attach is read again."""
+_SLACK_US = 2_000_000
+"""How far back a look at the table goes: commits of other processes come late, and their clocks differ."""
+
+
+class AreaFollower:
+    """Follows one namespace for one caller."""
+
+    def __init__(self, store: Store, hub: Hub, clock: Clock, settings: Log) -> None:
+        self._store = store
+        self._hub = hub
+        self._clock = clock
+        self._settings = settings
+        self._places: OrderedDict[str, int] = OrderedDict()
+
+    async def follow(
+        self, caller: Caller, accepts: Callable[[session_pb2.Session], bool]
+    ) -> AsyncGenerator[WatchFrame, None]:
+        """Yields a GAP, then each coarse event that is committed from then on, each session's in its order.
+
+        Heartbeats as in a session's watch. A draining server ends it with a frame that says so.
+        """
+        began_us = self._clock.now_us()
+        looked_us = began_us
+        with self._hub.area() as area:
+            # What is there already is the client's to list.
+            for session, head in await self._store.read(events.heads, caller.namespace, began_us - _SLACK_US):
+                self._remember(session, head)
+            attach = event_pb2.Attach(status=event_pb2.Attach.STATUS_GAP)
+            yield _frame(event_pb2.WatchResponse(attach=attach))
+            quiet_from = self._clock.monotonic()
+            while not self._hub.draining:
+                changed = await self._changed(area)
+                now_us = self._clock.now_us()
+                if changed is None:
+                    # Nothing was told for a while, or too much: look for what nobody told of.
+                    found = await self._store.read(events.heads, caller.namespace, looked_us - _SLACK_US)
+                    changed = [session for session, head in found if self._places.get(session, -1) < head]
+                    looked_us = now_us
+                for session in changed:
+                    for frame in await self._news(caller, accepts, session, began_us):
+                        yield frame
+                        quiet_from = self._clock.monotonic()
+                if self._clock.monotonic() - quiet_from >= self._settings.watch_heartbeat:
+                    quiet_from = self._clock.monotonic()
+                    yield _frame(event_pb2.WatchResponse(heartbeat=True))
+            yield _frame(event_pb2.WatchResponse(draining=True))
+
+    async def _changed(self, area: Area) -> list[str] | None:
+        with suppress(TimeoutError):
+            await self._clock.wait_for(area.wake.wait(), self._settings.poll)
+        area.wake.clear()
+        if area.lost or not area.changed:
+            area.lost = False
+            area.changed.clear()
+            return None
+        changed = list(area.changed)
+        area.changed.clear()
+        return changed
+
+    async def _news(
+        self, caller: Caller, accepts: Callable[[session_pb2.Session], bool], session: str, began_us: int
+    ) -> list[WatchFrame]:
+        frames: list[WatchFrame] = []
+        while True:
+            known = self._places.get(session)
+            news = await self._store.read(_news, caller.namespace, session, known, began_us)
+            if news is None:
+                return frames
+            page, stored = news
+            self._remember(session, page.rows[-1].last_seq if page.more else page.head)
+            if accepts(stored):
+                frames += [_frame(event_pb2.WatchResponse(events=events.parse(row))) for row in page.rows]
+            if not page.more:
+                return frames
+
+    def _remember(self, session: str, seq: int) -> None:
+        self._places[session] = max(seq, self._places.get(session, 0))
+        self._places.move_to_end(session)
+        if len(self._places) > _REMEMBERED:
+            self._places.popitem(last=False)
+
+
+def _news(
+    db: Connection, namespace: str, session: str, after: int | None, began_us: int
+) -> tuple[events.Page, session_pb2.Session] | None:
+    found = db.one("SELECT namespace FROM session WHERE id = ?", session)
+    if found is None or found[0] != namespace:
+        return None
+    if after is None:
+        # First heard of since the attach: everything of it that is newer.
+        first = db.one(
+            "SELECT coalesce(min(first_seq), 0) FROM event WHERE session = ? AND time_us >= ?", session, began_us
+        )
+        after = max(0, int(first[0]) - 1) if first and first[0] else int(1 << 62)
+    page = events.page(db, session, after, coarse=True)
+    return page, rows.to_session(rows.find_by_id(db, session))
+
+
+def _frame(response: event_pb2.WatchResponse) -> WatchFrame:
+    return Frame(event_pb2.WatchResponse, response.SerializeToString())

@@ -1,0 +1,212 @@
+"""The one writer of a process: it takes whatever waits over all sessions, commits it, publishes it, and repeats."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from turnwire.v1 import reason_pb2
+
+from turnwired.clock import Clock
+from turnwired.config.sections import Log
+from turnwired.errors import Fault
+from turnwired.eventlog.group import Op, Outcome, Scene, run_group
+from turnwired.store.db import Store
+from turnwired.store.events import Append
+from turnwired.store.tx import Lease
+
+_RETRY_SECONDS = 0.2
+
+
+class Pen:
+    """What writes one claimed turn's output. `write` waits while too much of it is uncommitted."""
+
+    def __init__(self, flusher: "Flusher", lease: Lease) -> None:
+        self.lease = lease
+        self._flusher = flusher
+        self._deltas = 0
+        self._bytes = 0
+        self._first = True
+        self._room = asyncio.Event()
+        self._room.set()
+        self.stale = False
+        """Whether another owner has the turn: nothing more of this claim can be written."""
+
+    async def write(self, bodies: list[bytes], *, deltas: int) -> None:
+        """Append events, each serialised but for its cursor; `deltas` of them are deltas.
+
+        Returns when they may be followed by more, which is before they are committed. Raises ATTEMPT_STALE.
+        """
+        if self.stale:
+            raise self._refusal()
+        if not bodies:
+            return
+        settings = self._flusher.settings
+        size = sum(map(len, bodies))
+        self._deltas += deltas
+        self._bytes += size
+        full = self._deltas >= settings.append_cap_deltas or self._bytes >= settings.append_cap_bytes
+        append = Append(self.lease, bodies, self._first, deltas, size)
+        self._flusher.append(self, append, urgent=full or deltas < len(bodies))
+        self._first = False
+        if full:
+            self._room.clear()
+            await self._room.wait()
+            if self.stale:
+                raise self._refusal()
+
+    def written(self, append: Append) -> None:
+        """Part of it was committed."""
+        self._deltas -= append.deltas
+        self._bytes -= append.size
+        self._room.set()
+
+    def refused(self) -> None:
+        """The fence is another's."""
+        self.stale = True
+        self._room.set()
+
+    @staticmethod
+    def _refusal() -> Fault:
+        return Fault(reason_pb2.REASON_ATTEMPT_STALE, "another owner has the turn")
+
+
+class Flusher:
+    """Group commit over all sessions of a process."""
+
+    def __init__(self, store: Store, scene: Scene, clock: Clock, settings: Log) -> None:
+        self.settings = settings
+        self._store = store
+        self._scene = scene
+        self._clock = clock
+        self._ops: list[tuple[Op, asyncio.Future[Any]]] = []
+        self._appends: dict[str, tuple[Pen, Append]] = {}
+        self._urgent = asyncio.Event()
+        self._work = asyncio.Event()
+        self._closed = False
+        self._spaced_from = -1e9
+        self._task: asyncio.Task[None] | None = None
+        self.on_commit: Callable[[Outcome], None] = lambda outcome: None
+        """Publishes and hints: called on the loop after each commit, before any write returns."""
+        self.on_measure: Callable[[float, int], None] = lambda seconds, events: None
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._run(), name="turnwire-flusher")
+
+    def op(self, op: Op) -> "asyncio.Future[Any]":
+        """Have a write done with the next group. Cancelling the future cancels the waiting only."""
+        if self._closed:
+            raise Fault(reason_pb2.REASON_DRAINING, "the server is going away", retry_after=1.0)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._ops.append((op, future))
+        self._urgent.set()
+        self._work.set()
+        return future
+
+    def append(self, pen: Pen, append: Append, *, urgent: bool) -> None:
+        """Have output appended with the next group."""
+        waiting = self._appends.get(pen.lease.turn)
+        if waiting is not None and waiting[0] is pen:
+            _join(waiting[1], append)
+        else:
+            if waiting is not None:
+                # A newer claim of this very process: the older one has lost its fence.
+                waiting[0].refused()
+            self._appends[pen.lease.turn] = (pen, append)
+        if urgent:
+            self._urgent.set()
+        self._work.set()
+
+    async def close(self) -> None:
+        """Write what waits, then stop."""
+        self._closed = True
+        self._urgent.set()
+        self._work.set()
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        while True:
+            await self._work.wait()
+            if not self._urgent.is_set():
+                await self._space()
+            if not self._ops and not self._appends:
+                if self._closed:
+                    return
+                self._work.clear()
+                self._urgent.clear()
+                continue
+            await self._flush()
+
+    async def _space(self) -> None:
+        """Let deltas gather, unless something comes that does not wait."""
+        pause = self._spaced_from + self.settings.commit_spacing_ms / 1000 - self._clock.monotonic()
+        if pause > 0:
+            with suppress(TimeoutError):
+                await self._clock.wait_for(self._urgent.wait(), pause)
+        if not self._urgent.is_set():
+            self._spaced_from = self._clock.monotonic()
+
+    async def _flush(self) -> None:
+        ops, appends = self._ops, self._appends
+        self._ops, self._appends = [], {}
+        self._urgent.clear()
+        self._work.clear()
+        begun = self._clock.monotonic()
+        job = partial(
+            run_group,
+            self._scene,
+            self._clock.now_us(),
+            [op for op, _ in ops],
+            [append for _, append in appends.values()],
+        )
+        outcome = await self._finish(self._store.writer.submit(job))
+        self.on_measure(self._clock.monotonic() - begun, sum(row.count for row in outcome.logged))
+        self._settle(outcome, ops, appends)
+        if outcome.error is not None and outcome.locked:
+            # The store is away: what agents said waits for it, and so do they.
+            await self._clock.sleep(_RETRY_SECONDS)
+
+    @staticmethod
+    async def _finish(job: Awaitable[Outcome]) -> Outcome:
+        return await asyncio.shield(job)
+
+    def _settle(
+        self,
+        outcome: Outcome,
+        ops: list[tuple[Op, "asyncio.Future[Any]"]],
+        appends: dict[str, tuple[Pen, Append]],
+    ) -> None:
+        self.on_commit(outcome)
+        locked = {append.lease.turn: append for append in outcome.locked}
+        refused = {(lease.turn, lease.attempt) for lease in outcome.refused}
+        for turn, (pen, append) in appends.items():
+            if turn in locked:
+                self._put_back(pen, append)
+            elif (turn, append.lease.attempt) in refused:
+                pen.refused()
+            else:
+                pen.written(append)
+        for op, future in ops:
+            if future.done():
+                continue
+            if op.error is not None:
+                future.set_exception(op.error)
+            else:
+                future.set_result(op.result)
+
+    def _put_back(self, pen: Pen, append: Append) -> None:
+        later = self._appends.get(pen.lease.turn)
+        if later is not None:
+            _join(append, later[1])
+        self._appends[pen.lease.turn] = (pen, append)
+        self._urgent.set()
+        self._work.set()
+
+
+def _join(append: Append, later: Append) -> None:
+    append.bodies.extend(later.bodies)
+    append.deltas += later.deltas
+    append.size += later.size

@@ -1,0 +1,160 @@
+"""One group of writes in one transaction, each under its own savepoint. Runs in the writer thread."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from turnwire.v1 import reason_pb2
+
+from turnwired.errors import Fault
+from turnwired.ids import Ids
+from turnwired.store import events
+from turnwired.store.db import RETRY_SECONDS, Connection
+from turnwired.store.errors import StoreError
+from turnwired.store.tx import Hint, Lease, Logged, Tx
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Op:
+    """A write that waits: a function of the transaction, and the session that it will lock, if that is known."""
+
+    fn: Callable[[Tx], Any]
+    session: str | None = None
+    result: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a group came to."""
+
+    logged: list[Logged] = field(default_factory=list)
+    hints: list[Hint] = field(default_factory=list)
+    claimed: list[Lease] = field(default_factory=list)
+    refused: list[Lease] = field(default_factory=list)
+    """Leases whose fence is another's: nothing of them was written."""
+    locked: list[events.Append] = field(default_factory=list)
+    """Appends whose session another process holds just now: they go into the next group."""
+    error: Fault | None = None
+    """Why nothing of the appends was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a group is run with besides its writes."""
+
+    db: Connection
+    ids: Ids
+    process: str
+    lease_us: int
+    notify: Callable[[Connection, Sequence[Hint], Sequence[Logged]], None]
+    """Tells other processes, in the transaction."""
+
+
+def run_group(scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[events.Append]) -> Outcome:
+    """Commit a group. Each op's result or error is left in it; a refused one harms no other.
+
+    If the store fails under the group, its ops are tried again one by one, so that one that cannot get its lock does not
+    hold up the rest.
+    """
+    try:
+        return _commit(scene, now_us, ops, appends)
+    except StoreError as error:
+        if len(ops) + len(appends) > 1:
+            return _one_by_one(scene, now_us, ops, appends)
+        return _failed(ops, error)
+
+
+def _one_by_one(scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[events.Append]) -> Outcome:
+    whole = Outcome()
+    # A turn's end goes with the output that it ends.
+    pieces = [([op for op in ops if op.session == one.lease.session], [one]) for one in appends]
+    sessions = {one.lease.session for one in appends}
+    pieces += [([op], []) for op in ops if op.session not in sessions]
+    for some_ops, some_appends in pieces:
+        try:
+            outcome = _commit(scene, now_us, some_ops, some_appends)
+        except StoreError as error:
+            outcome = _failed(some_ops, error)
+            # What an agent said is kept for the next try; it waits, and nothing is lost.
+            outcome.locked.extend(some_appends)
+        whole.logged += outcome.logged
+        whole.hints += outcome.hints
+        whole.claimed += outcome.claimed
+        whole.refused += outcome.refused
+        whole.locked += outcome.locked
+        whole.error = whole.error or outcome.error
+    return whole
+
+
+def _failed(ops: Sequence[Op], error: Exception) -> Outcome:
+    log.warning("the store refused a group", error=type(error).__name__, detail=str(error)[:200], writes=len(ops))
+    fault = Fault(
+        reason_pb2.REASON_STORE_UNAVAILABLE, "the store is not available; try again", retry_after=RETRY_SECONDS
+    )
+    for op in ops:
+        op.error = fault
+    return Outcome(error=fault)
+
+
+def _commit(scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[events.Append]) -> Outcome:
+    db = scene.db
+    tx = Tx(db, now_us, scene.ids, scene.process, scene.lease_us)
+    outcome = Outcome()
+    db.open()
+    db.begin_write()
+    try:
+        if db.postgres:
+            appends, outcome.locked = _lock(db, ops, appends)
+        outcome.refused = events.append(tx, appends)
+        alone = len(ops) == 1 and not appends
+        for op in ops:
+            if not _run(tx, op, alone=alone):
+                db.rollback()
+                return outcome
+        scene.notify(db, tx.hints, tx.logged)
+        db.commit()
+    except BaseException:
+        db.rollback()
+        raise
+    outcome.logged, outcome.hints, outcome.claimed = tx.logged, tx.hints, tx.claimed
+    return outcome
+
+
+def _run(tx: Tx, op: Op, *, alone: bool) -> bool:
+    """Run one op. False if the whole transaction is to be undone with it, because it has no savepoint of its own."""
+    op.result, op.error = None, None
+    try:
+        with tx.savepoint(needed=not alone):
+            op.result = op.fn(tx)
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001 (handed to whoever awaits the write)
+        op.error = error
+        return not alone
+    return True
+
+
+def _lock(
+    db: Connection, ops: Sequence[Op], appends: Sequence[events.Append]
+) -> tuple[list[events.Append], list[events.Append]]:
+    # Sorted, before all else: two replicas that lock many sessions in different orders would deadlock (core.md, 4.12).
+    wanted = sorted({op.session for op in ops if op.session is not None})
+    if wanted:
+        db.all(f"SELECT id FROM session WHERE id IN ({','.join('?' * len(wanted))}) ORDER BY id FOR UPDATE", *wanted)
+    spare = sorted({one.lease.session for one in appends} - set(wanted))
+    if not spare:
+        return list(appends), []
+    found = db.all(
+        f"SELECT id FROM session WHERE id IN ({','.join('?' * len(spare))}) ORDER BY id FOR UPDATE SKIP LOCKED", *spare
+    )
+    free = {row[0] for row in found} | set(wanted)
+    there = db.all(f"SELECT id FROM session WHERE id IN ({','.join('?' * len(spare))})", *spare)
+    # A session that is gone is not locked: its appends are refused, not kept for ever.
+    held = {row[0] for row in there} - free
+    return [one for one in appends if one.lease.session not in held], [
+        one for one in appends if one.lease.session in held
+    ]

@@ -1,0 +1,214 @@
+"""What a new turn answers: which message is appended, edited or kept, which are removed, which is gone on with."""
+
+from dataclasses import dataclass, field
+
+from turnwire.v1 import message_pb2, reason_pb2, turn_pb2, turn_service_pb2
+from turnwired.errors import Fault
+from turnwired.rules import answers, fold, names
+from turnwired.store import ending, removal, rows
+from turnwired.store.schema import MessageRow, TurnRow
+from turnwired.store.tx import Held, Tx
+
+_M = message_pb2.Message
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be written. Made before anything is, so that a refusal leaves nothing."""
+
+    user: _M | None = None
+    """The message that the turn answers: new, edited or kept. None: the history as it is."""
+    new_user: bool = False
+    edit: bool = False
+    remove_from: int = 0
+    """Every message from this number on is removed. 0: none is."""
+    output: _M | None = None
+    """The message that is gone on with. None: a new one."""
+    answers: list[turn_service_pb2.Answer] = field(default_factory=list)
+    attach: turn_pb2.Turn | None = None
+    """The turn that the message began before: nothing is written."""
+
+
+def plan(tx: Tx, held: Held, request: turn_service_pb2.ChatRequest) -> Plan:
+    """Decide what the request's input means for the session as it is.
+
+    Raises MESSAGE_NOT_FOUND, MESSAGE_ROLE_CONFLICT, NOT_CONTINUABLE, CLIENT_ID_TAKEN.
+    """
+    match request.WhichOneof("input"):
+        case "message":
+            return _message(tx, held, request)
+        case "regenerate_from":
+            ref = names.parse_message(request.regenerate_from, "regenerate_from")
+            row = rows.find_message(tx.db, held.id, ref)
+            _must_be_user(row, "regenerate_from")
+            return Plan(user=rows.to_message(row), remove_from=row.number + 1)
+        case "continue_message":
+            return _continue(tx, held, request.continue_message)
+        case _:
+            return Plan(user=_newest_user(tx, held))
+
+
+def write(tx: Tx, held: Held, request: turn_service_pb2.ChatRequest, plan: Plan) -> tuple[_M | None, _M]:
+    """Write the plan's messages, and give the one to answer and the one that the turn writes."""
+    turn_name = names.turn(held.id, tx.ids.uuid())
+    user = plan.user
+    if user is not None and plan.new_user:
+        _begin(tx, held, user, turn_name)
+        user.role, user.state = message_pb2.ROLE_USER, _M.STATE_COMPLETE
+        user.source = request.source or user.source or "grpc"
+        user.token_count, user.tokens_counted = fold.counted_tokens(fold.said(user)), True
+        user.has_content = bool(user.parts)
+        rows.publish(tx, held, user)
+        rows.insert_message(tx, held, user)
+        ending.account(held, user, +1)
+        held.session.lifetime_totals.messages += 1
+        held.session.lifetime_totals.message_tokens += user.token_count
+    elif user is not None and plan.edit:
+        _edit(tx, held, user, request.message)
+    if plan.output is not None:
+        return user, _go_on(tx, plan, turn_name)
+    output = _M(role=message_pb2.ROLE_ASSISTANT, state=_M.STATE_IN_PROGRESS, source="agent")
+    _begin(tx, held, output, turn_name)
+    rows.insert_message(tx, held, output)
+    return user, output
+
+
+def roll_back(tx: Tx, held: Held, turn: TurnRow) -> None:
+    """Drop what a turn said: its message goes, its user message stays (D9)."""
+    row = MessageRow.select().where(MessageRow.id == turn.output_message).first(tx.db.peewee)
+    if row is not None:
+        epoch = held.session.message_epoch
+        removal.remove(tx, held, row.number)
+        # It was never final before this transaction, so nobody has it under its seq.
+        held.session.message_epoch = epoch
+
+
+def _message(tx: Tx, held: Held, request: turn_service_pb2.ChatRequest) -> Plan:
+    user = _M()
+    user.CopyFrom(request.message)
+    existing = _existing(tx, held, user.client_id)
+    if existing is None:
+        return Plan(user=user, new_user=True)
+    if existing.role != message_pb2.ROLE_USER:
+        raise Fault(
+            reason_pb2.REASON_MESSAGE_ROLE_CONFLICT,
+            "the id is that of a message of another role",
+            field="message.client_id",
+            message=f"{held.name}/messages/{existing.id}",
+        )
+    stored = rows.to_message(existing)
+    match request.on_existing:
+        case message_pb2.ON_EXISTING_EDIT:
+            return Plan(user=stored, edit=True, remove_from=existing.number + 1)
+        case message_pb2.ON_EXISTING_REGENERATE:
+            return Plan(user=stored, remove_from=existing.number + 1)
+        case message_pb2.ON_EXISTING_FAIL:
+            raise _taken(stored)
+        case _:
+            began = TurnRow.select().where(TurnRow.input_message == existing.id).order_by(TurnRow.number)
+            turn = began.first(tx.db.peewee)
+            if turn is None:
+                # It was appended outside any turn: there is nothing to attach to.
+                raise _taken(stored)
+            return Plan(attach=rows.to_turn(turn))
+
+
+def _taken(stored: _M) -> Fault:
+    return Fault(reason_pb2.REASON_CLIENT_ID_TAKEN, "a message with this client_id is there", message=stored.name)
+
+
+def _existing(tx: Tx, held: Held, client_id: str) -> MessageRow | None:
+    if not client_id:
+        return None
+    query = MessageRow.select().where(MessageRow.session == held.id)
+    row: MessageRow | None = query.where(MessageRow.client_id == client_id).first(tx.db.peewee)
+    if row is None and names.is_uuid(client_id):
+        # Clients that seed their chat from a list send a server's id back as their own (A20).
+        row = query.where(MessageRow.id == client_id).first(tx.db.peewee)
+    return row
+
+
+def _must_be_user(row: MessageRow, field_name: str) -> None:
+    if row.role != message_pb2.ROLE_USER:
+        raise Fault(reason_pb2.REASON_MESSAGE_ROLE_CONFLICT, f"{field_name} must be a user message", field=field_name)
+
+
+def _continue(tx: Tx, held: Held, request: turn_service_pb2.ChatRequest.Continue) -> Plan:
+    field_name = "continue_message.message"
+    ref = names.parse_message(request.message, field_name)
+
+    def refusal(text: str) -> Fault:
+        return Fault(reason_pb2.REASON_NOT_CONTINUABLE, text, field=field_name, message=request.message)
+
+    try:
+        row = rows.find_message(tx.db, held.id, ref)
+    except Fault as fault:
+        raise refusal("there is no such message to go on with") from fault
+    if row.role != message_pb2.ROLE_ASSISTANT:
+        raise refusal("only an assistant message can be gone on with")
+    stored = rows.to_message(row)
+    later = MessageRow.select(MessageRow.id).where(
+        (MessageRow.session == held.id) & (MessageRow.number > row.number) & (MessageRow.role == row.role)
+    )
+    if later.first(tx.db.peewee) is not None:
+        raise refusal("only the newest assistant message can be gone on with")
+    user = (
+        MessageRow.select()
+        .where(
+            (MessageRow.session == held.id)
+            & (MessageRow.number < row.number)
+            & (MessageRow.role == message_pb2.ROLE_USER)
+        )
+        .order_by(MessageRow.number.desc())
+        .first(tx.db.peewee)
+    )
+    return Plan(user=rows.to_message(user) if user else None, output=stored, answers=list(request.answers))
+
+
+def _newest_user(tx: Tx, held: Held) -> _M | None:
+    query = MessageRow.select().where((MessageRow.session == held.id) & (MessageRow.role == message_pb2.ROLE_USER))
+    row = query.order_by(MessageRow.number.desc()).first(tx.db.peewee)
+    return rows.to_message(row) if row else None
+
+
+def _begin(tx: Tx, held: Held, message: _M, turn_name: str) -> None:
+    message.name = names.message(held.id, tx.ids.uuid())
+    message.number = tx.numbers(1)
+    message.turn = turn_name
+    message.create_time.FromMicroseconds(rows.next_message_us(tx, held))
+    message.update_time.CopyFrom(message.create_time)
+    for place, part in enumerate(message.parts):
+        part.id = part.id or f"p{place + 1}"
+        part.done = True
+
+
+def _edit(tx: Tx, held: Held, stored: _M, new: _M) -> None:
+    ending.account(held, stored, -1)
+    rows_of = MessageRow.select().where(MessageRow.id == stored.name.rpartition("/")[2])
+    removal.blank(tx, held, [rows_of.get(tx.db.peewee)])
+    del stored.parts[:]
+    stored.parts.extend(new.parts)
+    stored.metadata.clear()
+    for surface, value in new.metadata.items():
+        stored.metadata[surface].CopyFrom(value)
+    for place, part in enumerate(stored.parts):
+        part.id = part.id or f"p{place + 1}"
+        part.done = True
+    stored.token_count = fold.counted_tokens(fold.said(stored))
+    stored.has_content = bool(stored.parts)
+    rows.publish(tx, held, stored)
+    held.session.message_epoch += 1
+    rows.update_message(tx, stored)
+    ending.account(held, stored, +1)
+
+
+def _go_on(tx: Tx, plan: Plan, turn_name: str) -> _M:
+    output = plan.output
+    assert output is not None
+    answers.merge(output, plan.answers, tx.now_us)
+    answers.close_open(output)
+    output.turn = turn_name
+    output.state = _M.STATE_IN_PROGRESS
+    output.update_time.FromMicroseconds(tx.now_us)
+    rows.update_message(tx, output)
+    return output
