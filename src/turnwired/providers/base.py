@@ -48,7 +48,7 @@ class Malformed(Exception):
 class Facts:
     """What is known of an agent before it is asked anything."""
 
-    kind: agent_pb2.Agent.Kind
+    kind: agent_pb2.Agent.Kind.ValueType
     display_name: str
     description: str = ""
     avatar: str = ""

@@ -52,6 +52,7 @@ class ToolInputDelta:
     text: str
     tool: str = ""
     dynamic: bool = False
+    provider_executed: bool = False
     title: str = ""
 
 
@@ -156,7 +157,7 @@ class AwaitPeer:
 class Finish:
     """Why the agent stops. Nothing may follow; without it the reason is STOP, or what a waiting turn's is."""
 
-    reason: FinishReason
+    reason: FinishReason.ValueType
 
 
 Output = (

@@ -1,0 +1,135 @@
+"""Where a run of the echo agent goes on: what of a script the message holds already."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from turnwire.v1.message_pb2 import Message
+from turnwired.providers import stage
+from turnwired.providers.calls import Phase, calls_of
+from turnwired.providers.stage import Call, CallKind, Data, Direction, File, Peer, Report, Say, Source
+
+PEER_MARK = "peer"
+"""The name of the data that marks a wait before which nothing was said."""
+
+
+@dataclass(slots=True)
+class Place:
+    """How much of a script needs no playing."""
+
+    index: int = 0
+    """Directions that are passed over."""
+    pieces: int = 0
+    """Pieces that are passed over of the direction after those; of a call 1, if only its result is left."""
+    reports_usage: bool = False
+    """Whether the script says what usage to report."""
+    marked: set[int] = field(default_factory=set)
+    """Lines that wait for a peer, with nothing said since the wait before: they need a mark to be found again."""
+
+
+def call_id(base: Message, line: int) -> str:
+    """The id of the call that a line makes: the same in each run of one message."""
+    return f"call_{base.name.replace('-', '')[-8:]}_{line}"
+
+
+def mark_id(line: int) -> str:
+    """The data id of a wait's mark."""
+    return f"line-{line}"
+
+
+def place_in(text: str, base: Message, *, directions: bool) -> Place:
+    """Find where to go on in the script `text`, by what `base` holds of it.
+
+    The script is played silently against the message: texts by what they say, calls by their ids, other parts by their
+    number. The place is after the last thing that is there. A wait for a peer leaves nothing behind; it is over if all
+    that comes before it was said, but for one with nothing between it and the wait before, which leaves a mark.
+    """
+    place = Place()
+    held = _Held(base)
+    whole, fresh = True, False
+    for index, (line, direction) in enumerate(stage.script(text, directions=directions)):
+        match direction:
+            case Say():
+                count, there, speaks = held.deltas(direction)
+                if not speaks:
+                    continue
+                fresh = True
+                if count and not there:
+                    place.index, place.pieces = index, count
+            case Call():
+                phase = held.call(call_id(base, line))
+                fresh = direction.kind is CallKind.TOOL
+                there = phase is Phase.OVER
+                if phase not in {None, Phase.OVER}:
+                    place.index, place.pieces = index, 1
+            case Peer():
+                there = (whole and fresh) or held.mark(line)
+                if not fresh:
+                    place.marked.add(line)
+                fresh = False
+            case Source() | File() | Data():
+                there = held.part(direction)
+                fresh = True
+            case Report():
+                place.reports_usage = True
+                continue
+            case _:
+                continue
+        whole = whole and there
+        if there:
+            place.index, place.pieces = index + 1, 0
+    return place
+
+
+class _Held:
+    """What of a message has not been found in the script yet."""
+
+    def __init__(self, base: Message) -> None:
+        self._said = {
+            False: "".join(part.text.text for part in base.parts if part.HasField("text")),
+            True: "".join(part.reasoning.text for part in base.parts if part.HasField("reasoning")),
+        }
+        self._at = {False: 0, True: 0}
+        self._calls = calls_of(base)
+        self._marks = {part.data.data_id for part in base.parts if part.data.name == PEER_MARK}
+        self._left = Counter(
+            f"data {part.data.name}" if part.HasField("data") else str(part.WhichOneof("kind"))
+            for part in base.parts
+            if not part.data.data_id
+        )
+
+    def deltas(self, say: Say) -> tuple[int, bool, bool]:
+        """How many of its pieces are there, whether all are, and whether it has any that says something."""
+        said, count, speaks = self._said[say.reasoning], 0, False
+        for piece in say.pieces:
+            at = self._at[say.reasoning]
+            if not said.startswith(piece, at):
+                # Nothing of this kind that comes later can be there.
+                self._at[say.reasoning] = len(said)
+                return count, False, True
+            self._at[say.reasoning] = at + len(piece)
+            count += 1
+            speaks = speaks or piece != ""
+        return count, True, speaks
+
+    def call(self, call_id: str) -> Phase | None:
+        """How far a call has come; None: it is not there."""
+        call = self._calls.get(call_id)
+        return call.phase if call is not None else None
+
+    def mark(self, line: int) -> bool:
+        """Whether a wait's mark is there."""
+        return mark_id(line) in self._marks
+
+    def part(self, direction: Direction) -> bool:
+        """Whether a part is there that has not been found for another direction."""
+        match direction:
+            case Source():
+                what = "source"
+            case File():
+                what = "attachment"
+            case Data():
+                what = f"data {direction.name}"
+            case _:
+                return False
+        self._left[what] -= 1
+        return self._left[what] >= 0

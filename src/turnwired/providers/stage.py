@@ -1,0 +1,210 @@
+"""The stage directions of the echo agent: from a text to what is played, line by line. Source: design.md, section 5.
+
+Text is said one delta a word, with the white space after it. A line is a direction if it is one from its first
+character to its last; any other line is text, also `/sleep well`. Newlines between two lines of text are text, so that
+a text without directions is said to the letter; a newline beside a direction is not.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import repeat
+
+from turnwired.providers import jsontext
+
+_WORD = re.compile(r"\s*\S+\s*|\s+")
+_WORDS = re.compile(r"(\S+)\s+(.*)", re.DOTALL)
+_MS = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
+_COUNT = re.compile(r"\d{1,9}", re.ASCII)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Text, or reasoning: one delta for each of `pieces`, which may be read once."""
+
+    pieces: Iterator[str]
+    reasoning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The pause between deltas from here on."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Silence."""
+
+    seconds: float
+
+
+class CallKind(Enum):
+    """Who settles a call of a tool."""
+
+    TOOL = "tool"
+    ASK = "ask"
+    CLIENT = "client"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a tool, with its result but for a client's."""
+
+    kind: CallKind
+    tool: str
+    input_json: str
+    output_json: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A wait for a peer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source."""
+
+    url: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file."""
+
+    media_type: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Data."""
+
+    name: str
+    value_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The usage to report."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """Another step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The end, with a text that clients may read."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """The end, with a text that no client may read."""
+
+    text: str
+
+
+Direction = Say | Pace | Sleep | Call | Peer | Source | File | Data | Report | NextStep | Fail | Crash
+"""Something to play."""
+
+
+def words(text: str) -> Iterator[str]:
+    """Pieces of one word each, with the white space after it (the first one: also before it), that make up `text`."""
+    return (match[0] for match in _WORD.finditer(text))
+
+
+def script(text: str, *, directions: bool) -> Iterator[tuple[int, Direction]]:
+    """What to play for `text`, in order, each with the number of the line where it begins, from 1."""
+    if not directions:
+        yield 1, Say(words(text))
+        return
+    block: list[str] = []
+    number = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        direction = _direction(line.removesuffix("\r")) if line.startswith("/") else None
+        if direction is None:
+            block.append(line)
+            continue
+        if block:
+            yield number - len(block), Say(words("\n".join(block)))
+            block.clear()
+        yield number, direction
+    if block:
+        yield number - len(block) + 1, Say(words("\n".join(block)))
+
+
+def _direction(line: str) -> Direction | None:
+    word, _, rest = line.partition(" ")
+    match word:
+        case "/say" | "/reason" if rest:
+            return Say(iter(rest.split("|")), reasoning=word == "/reason")
+        case "/repeat":
+            count, _, delta = rest.partition(" ")
+            return Say(repeat(f"{delta} ", int(count))) if _COUNT.fullmatch(count) and delta else None
+        case "/pace":
+            return Pace(float(rest) / 1_000) if _MS.fullmatch(rest) else None
+        case "/sleep":
+            return Sleep(float(rest) / 1_000) if _MS.fullmatch(rest) else None
+        case "/tool" | "/ask" | "/client":
+            return _call(CallKind(word[1:]), rest)
+        case "/data":
+            name, value = _first(rest)
+            return Data(name, value) if name and _reads_as_json(value) else None
+        case "/source":
+            url, _, title = rest.partition(" ")
+            return Source(url, title.strip()) if _URL.fullmatch(url) else None
+        case "/file":
+            media_type, name = _first(rest)
+            return File(media_type, name) if _MEDIA_TYPE.fullmatch(media_type) else None
+        case "/usage":
+            counts = rest.split()
+            return Report(*map(int, counts)) if len(counts) == 2 and all(map(_COUNT.fullmatch, counts)) else None
+        case "/peer" if not rest:
+            return Peer()
+        case "/step" if not rest:
+            return NextStep()
+        case "/fail":
+            return Fail(rest)
+        case "/crash":
+            return Crash(rest)
+        case _:
+            return None
+
+
+def _call(kind: CallKind, rest: str) -> Call | None:
+    tool, rest = _first(rest)
+    end = jsontext.end_of_value(rest)
+    given, tail = rest[:end], rest[end:].strip()
+    if not tool or not given.startswith("{") or not _reads_as_json(given):
+        return None
+    if kind is CallKind.CLIENT:
+        return None if tail else Call(kind, tool, given)
+    if tail.startswith("=>") and _reads_as_json(output := tail[2:].strip()):
+        return Call(kind, tool, given, output_json=output)
+    if tail.startswith("!>") and kind is CallKind.TOOL:
+        return Call(kind, tool, given, error=tail[2:].strip())
+    return None
+
+
+def _first(rest: str) -> tuple[str, str]:
+    match = _WORDS.fullmatch(rest.strip())
+    return (match[1], match[2]) if match else ("", "")
+
+
+def _reads_as_json(text: str) -> bool:
+    # What is only too deep is played, and refused as any agent's would be.
+    return jsontext.too_deep(text) or jsontext.is_json(text)
