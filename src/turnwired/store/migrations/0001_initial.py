@@ -14,6 +14,7 @@ STATEMENTS = (
     "CREATE INDEX session_by_agent ON session (namespace, agent, update_us)",
     "CREATE INDEX session_by_touch ON session (namespace, touch_us)",
     "CREATE INDEX session_by_purge ON session (purge_us) WHERE purge_us IS NOT NULL",
+    "CREATE INDEX session_by_archive ON session (namespace, archive_us, id) WHERE archive_us IS NOT NULL",
     """CREATE TABLE session_label (
         session {text} NOT NULL, key {text} NOT NULL, namespace {text} NOT NULL, value {text} NOT NULL,
         PRIMARY KEY (session, key))""",
@@ -22,11 +23,17 @@ STATEMENTS = (
         session {text} NOT NULL, scope {text} NOT NULL, namespace {text} NOT NULL, value {text} NOT NULL,
         agent {text} NOT NULL, hold INTEGER NOT NULL, held BOOLEAN NOT NULL, PRIMARY KEY (session, scope, value))""",
     "CREATE UNIQUE INDEX session_alias_held ON session_alias (namespace, scope, value, agent) WHERE held",
+    # A look-up by alias also finds what an archived session gave up.
+    "CREATE INDEX session_alias_by_value ON session_alias (namespace, scope, value)",
+    """CREATE TABLE tombstone (
+        session {text} PRIMARY KEY, namespace {text} NOT NULL, head BIGINT NOT NULL, purge_us BIGINT NOT NULL)""",
+    "CREATE INDEX tombstone_by_purge ON tombstone (purge_us)",
     """CREATE TABLE message (
         id {text} PRIMARY KEY, session {text} NOT NULL, number BIGINT NOT NULL UNIQUE, seq BIGINT, role INTEGER NOT NULL,
         state INTEGER NOT NULL, client_id {text}, turn {text}, has_content BOOLEAN NOT NULL, create_us BIGINT NOT NULL,
         data {blob} NOT NULL)""",
-    "CREATE INDEX message_by_number ON message (session, number)",
+    # The columns behind `number` are what lists filter by: counting and skipping then read no rows.
+    "CREATE INDEX message_by_number ON message (session, number, state, role, has_content)",
     "CREATE UNIQUE INDEX message_seq ON message (session, seq) WHERE seq IS NOT NULL",
     "CREATE UNIQUE INDEX message_client_id ON message (session, client_id) WHERE client_id IS NOT NULL",
     """CREATE TABLE turn (
