@@ -196,14 +196,14 @@ async def test_a_call_that_ended_leaves_no_timer_and_no_task():
         assert asyncio.all_tasks() == before
 
 
-@pytest.mark.parametrize("timeout", [0, -1])
-async def test_a_deadline_in_the_past_runs_no_handler(timeout):
+@pytest.mark.parametrize("seconds", [0, -1])
+async def test_a_deadline_in_the_past_runs_no_handler(seconds):
     async def method(request, context):
         raise AssertionError("not reached")
 
     async with channel_to(unary(method)) as channel:
         with pytest.raises(AioRpcError) as caught:
-            await stub(channel)(text(), timeout=timeout)
+            await stub(channel)(text(), timeout=seconds)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 

@@ -38,9 +38,7 @@ class Handlers(grpc.aio.Server):
         self._registered: dict[str, Handler] = {}
         self._generic: list[grpc.GenericRpcHandler] = []
 
-    def add_registered_method_handlers(
-        self, service_name: str, method_handlers: Mapping[str, Handler]
-    ) -> None:
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Handler]) -> None:
         for name, handler in method_handlers.items():
             self._registered[f"/{service_name}/{name}"] = handler
 
