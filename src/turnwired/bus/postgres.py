@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import psycopg
 import structlog
@@ -70,7 +71,7 @@ class PostgresBus:
             await self._clock.sleep(_RETRY_SECONDS)
 
     async def _listen(self) -> None:
-        arguments = {str(key): value for key, value in self._url.arguments.items()}
+        arguments: dict[str, Any] = dict(self._url.arguments)
         connection = await psycopg.AsyncConnection.connect(
             autocommit=True, application_name="turnwire-bus", **arguments
         )

@@ -56,6 +56,13 @@ class Pen:
             if self.stale:
                 raise self._refusal()
 
+    def last(self, bodies: list[bytes]) -> None:
+        """Append the claim's last events, for the group of the write that ends it. Raises ATTEMPT_STALE."""
+        if self.stale:
+            raise self._refusal()
+        self._flusher.append(self, Append(self.lease, bodies, self._first, 0, sum(map(len, bodies))), urgent=True)
+        self._first = False
+
     def written(self, append: Append) -> None:
         """Part of it was committed."""
         self._deltas -= append.deltas
@@ -146,8 +153,6 @@ class Flusher:
         if pause > 0:
             with suppress(TimeoutError):
                 await self._clock.wait_for(self._urgent.wait(), pause)
-        if not self._urgent.is_set():
-            self._spaced_from = self._clock.monotonic()
 
     async def _flush(self) -> None:
         ops, appends = self._ops, self._appends
@@ -155,6 +160,8 @@ class Flusher:
         self._urgent.clear()
         self._work.clear()
         begun = self._clock.monotonic()
+        if not ops and all(append.deltas == len(append.bodies) for _, append in appends.values()):
+            self._spaced_from = begun
         job = partial(
             run_group,
             self._scene,

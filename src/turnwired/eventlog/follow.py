@@ -101,7 +101,7 @@ class Follower:
             end = max(turn.turn_first, turn.turn_end - 1) - 1
         walk.place(stands.generation, end)
         status = _A(status=_A.STATUS_GAP, session=stands.session, open_turns=opened)
-        if turn is not None:
+        if turn is not None and turn.turn is not None:
             status.turn.CopyFrom(turn.turn)
         return _attach(walk, status)
 
@@ -161,7 +161,7 @@ class _Walk:
                 if self._wants(row):
                     wanted.append(row)
                     shared = live.frame if len(wanted) == 1 else None
-                    self._ended = self._ended or (row.ends and row.turn == self._turn)
+                    self._ended = row.ends and row.turn == self._turn
                     if self._ended:
                         break
             if wanted:

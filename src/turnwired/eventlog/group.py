@@ -12,7 +12,7 @@ from turnwired.ids import Ids
 from turnwired.store import events
 from turnwired.store.db import RETRY_SECONDS, Connection
 from turnwired.store.errors import StoreError
-from turnwired.store.tx import Hint, Lease, Logged, Tx
+from turnwired.store.tx import Claimed, Hint, Lease, Logged, Tx
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ class Outcome:
 
     logged: list[Logged] = field(default_factory=list)
     hints: list[Hint] = field(default_factory=list)
-    claimed: list[Lease] = field(default_factory=list)
+    claimed: list[Claimed] = field(default_factory=list)
     refused: list[Lease] = field(default_factory=list)
     """Leases whose fence is another's: nothing of them was written."""
     locked: list[events.Append] = field(default_factory=list)

@@ -23,7 +23,7 @@ from turnwired.rules.caller import Caller
 from turnwired.store import events, leases
 from turnwired.store.db import Connection, Store
 from turnwired.store.errors import StoreError
-from turnwired.store.tx import Hint, Lease, Logged, Tx
+from turnwired.store.tx import Claimed, Hint, Lease, Logged, Tx
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Journal:
         self._tasks: list[asyncio.Task[None]] = []
         self.on_news: Callable[[News], None] = lambda news: None
         """What the engine wants to know: `queue`, `fence`, `keys`, `nodes`, `lost`. Called on the loop."""
-        self.on_claimed: Callable[[Lease], None] = lambda lease: None
+        self.on_claimed: Callable[[Claimed], None] = lambda claimed: None
         """A turn was claimed for this process by the transaction that recorded it."""
 
     async def start(self) -> None:
@@ -134,8 +134,8 @@ class Journal:
         for lease in outcome.refused:
             # Whoever has the turn now wrote elsewhere: this process's followers must read it there.
             self.hub.nudge(lease.session)
-        for lease in outcome.claimed:
-            self.on_claimed(lease)
+        for claimed in outcome.claimed:
+            self.on_claimed(claimed)
         for hint in outcome.hints:
             self.on_news(News(hint.kind, hint.session, hint.turn, hint.agent))
 

@@ -1,6 +1,6 @@
 """Claims on turns: taken, renewed, lost. Only who holds a turn's newest claim may write for it."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from turnwire.v1 import event_pb2, message_pb2, reason_pb2, session_pb2, turn_pb2
 from turnwired.errors import Fault
@@ -9,20 +9,9 @@ from turnwired.rules.turns import session_state
 from turnwired.store import ending, rows
 from turnwired.store.db import Connection
 from turnwired.store.schema import MessageRow, TurnRow
-from turnwired.store.tx import Held, Lease, Tx
+from turnwired.store.tx import Claimed, Held, Lease, Tx
 
 _T = turn_pb2.Turn
-
-
-@dataclass(slots=True)
-class Claimed:
-    """A turn to run, and what its agent needs to know."""
-
-    lease: Lease
-    turn: _T
-    session: session_pb2.Session
-    input_message: message_pb2.Message | None
-    base: message_pb2.Message
 
 
 def take(tx: Tx, held: Held, row: TurnRow, turn: _T, process: str) -> Lease:
@@ -48,8 +37,11 @@ def announce(held: Held, row: TurnRow, turn: _T, base: message_pb2.Message) -> N
     held.add(event_pb2.Event(message_started=event_pb2.MessageStarted(base=base)), row.id)
 
 
-def claim(tx: Tx, session_id: str, process: str) -> Lease | None:
-    """Claim the session's oldest queued turn, if its slot is free. None: there is none, or another was faster."""
+def claim(tx: Tx, session_id: str, process: str, serves: Callable[[str], bool]) -> Lease | None:
+    """Claim the session's oldest queued turn, if its slot is free and the process serves its agent.
+
+    None: there is no such turn, or another process was faster.
+    """
     try:
         held = tx.hold(session_id)
     except Fault:
@@ -58,28 +50,37 @@ def claim(tx: Tx, session_id: str, process: str) -> Lease | None:
     if not found or any(row.state in rows.SLOT for row in found):
         return None
     row = found[0]
+    if not serves(row.agent):
+        return None
     turn = rows.to_turn(row)
     lease = take(tx, held, row, turn, process)
     held.session.queued_turn_count = len(found) - 1
     held.touch("state", "running_turn", cause=row.id)
-    output = MessageRow.select().where(MessageRow.id == row.output_message).get(tx.db.peewee)
-    announce(held, row, turn, rows.to_message(output))
-    tx.claimed.append(lease)
+    output = rows.to_message(MessageRow.select().where(MessageRow.id == row.output_message).get(tx.db.peewee))
+    announce(held, row, turn, output)
+    user = MessageRow.select().where(MessageRow.id == row.input_message).first(tx.db.peewee)
+    hand_over(tx, held, lease, turn, rows.to_message(user) if user else None, output)
     return lease
 
 
-def claimed(db: Connection, lease: Lease) -> Claimed:
-    """What the engine needs to run a turn that it has claimed. Raises ATTEMPT_STALE if another has it by now."""
-    row = TurnRow.select().where(TurnRow.id == lease.turn).first(db.peewee)
-    if row is None or row.attempt != lease.attempt or row.state != _T.STATE_RUNNING:
-        raise Fault(reason_pb2.REASON_ATTEMPT_STALE, "another owner has the turn")
-    session = rows.find_by_id(db, lease.session)
-    base = rows.to_message(MessageRow.select().where(MessageRow.id == row.output_message).get(db.peewee))
-    user = None
-    if row.input_message:
-        found = MessageRow.select().where(MessageRow.id == row.input_message).first(db.peewee)
-        user = rows.to_message(found) if found else None
-    return Claimed(lease, rows.to_turn(row), rows.to_session(session), user, base)
+def hand_over(
+    tx: Tx,
+    held: Held,
+    lease: Lease,
+    turn: _T,
+    user: message_pb2.Message | None,
+    base: message_pb2.Message,
+) -> None:
+    """Have a claimed turn run by this process once the claim is committed."""
+    session = session_pb2.Session()
+    session.CopyFrom(held.session)
+    tx.claimed.append(Claimed(lease, turn, session, user, base))
+
+
+def stands(db: Connection, lease: Lease) -> bool:
+    """Whether a claim is still the newest of a turn that runs."""
+    row = db.one("SELECT attempt, state FROM turn WHERE id = ?", lease.turn)
+    return row is not None and row[0] == lease.attempt and row[1] == int(_T.STATE_RUNNING)
 
 
 def fenced(tx: Tx, lease: Lease) -> tuple[Held, TurnRow]:

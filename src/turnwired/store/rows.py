@@ -72,7 +72,7 @@ def to_session(row: SessionRow) -> session_pb2.Session:
 def find_message(db: Connection, session_id: str, ref: names.MessageRef) -> MessageRow:
     """The message of a session that a reference means. Raises MESSAGE_NOT_FOUND."""
     query = MessageRow.select().where(MessageRow.session == session_id)
-    row = None
+    row: MessageRow | None = None
     if ref.uuid:
         row = query.where(MessageRow.id == ref.uuid).first(db.peewee)
     elif ref.number:
@@ -154,14 +154,14 @@ def find_turn(db: Connection, session_id: str, ref: names.TurnRef) -> TurnRow:
     """
     query = TurnRow.select().where(TurnRow.session == session_id)
     if ref.current:
-        rows = list(query.where(TurnRow.state.in_(OPEN)).order_by(TurnRow.number).execute(db.peewee))
+        rows: list[TurnRow] = list(query.where(TurnRow.state.in_(OPEN)).order_by(TurnRow.number).execute(db.peewee))
         slot = [row for row in rows if row.state in SLOT]
         if not rows:
             raise Fault(
                 reason_pb2.REASON_NO_RUNNING_TURN, "no turn is queued, running or waiting", session=ref.session.name
             )
         return (slot or rows)[0]
-    row = query.where(TurnRow.id == ref.uuid).first(db.peewee) if ref.uuid else None
+    row: TurnRow | None = query.where(TurnRow.id == ref.uuid).first(db.peewee) if ref.uuid else None
     if row is None:
         raise Fault(reason_pb2.REASON_TURN_NOT_FOUND, "Turn not found", turn=ref.name)
     return row

@@ -75,7 +75,7 @@ def patch_session(held: Held, request: _R.ChatRequest) -> None:
     if not request.HasField("session_patch"):
         return
     mask = request.session_mask if request.HasField("session_mask") else None
-    changed = masks.apply_session(held.session, request.session_patch, mask)
+    changed = masks.apply(held.session, request.session_patch, mask, "session_mask")
     if changed:
         held.session.metadata_version += 1
         held.touch(*changed)
@@ -271,7 +271,7 @@ def _announce(
     held.add(event_pb2.Event(turn_recorded=recorded), row.id)
     if lease is not None:
         leases.announce(held, row, turn, output)
-        tx.claimed.append(lease)
+        leases.hand_over(tx, held, lease, turn, user, output)
     else:
         tx.hint("queue", held.id, row.id, turn.agent)
 

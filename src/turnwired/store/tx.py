@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from turnwire.v1 import event_pb2, reason_pb2, session_pb2
+from turnwire.v1 import event_pb2, message_pb2, reason_pb2, session_pb2, turn_pb2
 from turnwired.errors import Fault
 from turnwired.ids import Ids
 from turnwired.rules import cursors, names
@@ -64,6 +64,17 @@ class Lease:
     turn: str
     attempt: int
     namespace: str
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A turn to run, and what its agent needs to know. Nobody else changes these messages."""
+
+    lease: Lease
+    turn: turn_pb2.Turn
+    session: session_pb2.Session
+    input_message: message_pb2.Message | None
+    base: message_pb2.Message
 
 
 class Held:
@@ -218,7 +229,7 @@ class Tx:
     lease_us: int
     logged: list[Logged] = field(default_factory=list)
     hints: list[Hint] = field(default_factory=list)
-    claimed: list[Lease] = field(default_factory=list)
+    claimed: list[Claimed] = field(default_factory=list)
     _held: dict[str, Held] = field(default_factory=dict)
 
     def hold(self, session_id: str) -> Held:

@@ -1,0 +1,212 @@
+"""Running one claimed turn: the agent's outputs become events, and its end the turn's end."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+from turnwire.v1 import event_pb2, message_pb2, reason_pb2, turn_pb2, usage_pb2
+
+from turnwired.clock import Clock
+from turnwired.config.sections import Turns
+from turnwired.errors import Fault
+from turnwired.eventlog.flush import Pen
+from turnwired.eventlog.journal import Journal
+from turnwired.ids import Ids
+from turnwired.providers.base import AgentError, Malformed, Provider, TurnContext
+from turnwired.providers.output import Output
+from turnwired.providers.writer import PartWriter
+from turnwired.rules import fold, names
+from turnwired.rules.fold import Fold
+from turnwired.store import ending, leases
+from turnwired.store.ending import Ending
+from turnwired.store.history import history
+from turnwired.store.tx import Claimed
+
+log = structlog.get_logger(__name__)
+
+_T = turn_pb2.Turn
+_DELTAS = frozenset({"text_delta", "reasoning_delta", "tool_input_delta"})
+_STORE_TRIES = 20
+_STORE_PAUSE_SECONDS = 0.5
+
+
+class TooLarge(Exception):
+    """The agent said more than a turn may."""
+
+
+@dataclass(slots=True)
+class Run:
+    """A turn that this process runs."""
+
+    claimed: Claimed
+    pen: Pen
+    task: asyncio.Task[None] | None = None
+
+
+class Runner:
+    """Runs turns, each in a task that the engine owns."""
+
+    def __init__(self, journal: Journal, clock: Clock, ids: Ids, settings: Turns) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._ids = ids
+        self._settings = settings
+        self.on_end: Callable[[_T], None] = lambda turn: None
+
+    async def run(self, run: Run, provider: Provider | None) -> None:
+        """Run a turn to its end, and write that end, unless another owner has the turn by then."""
+        claimed = run.claimed
+        said = _Said(claimed, self._ids, self._clock)
+        begun = self._clock.monotonic()
+        with structlog.contextvars.bound_contextvars(session=claimed.lease.session, turn=claimed.lease.turn):
+            try:
+                how = await self._drive(run, provider, said)
+                how.running_us = int((self._clock.monotonic() - begun) * 1_000_000)
+                await self._end(run, said, how)
+            except Fault as fault:
+                if fault.reason != reason_pb2.REASON_ATTEMPT_STALE:
+                    log.error("a turn's end could not be written", reason=fault.text)
+
+    async def _drive(self, run: Run, provider: Provider | None, said: "_Said") -> Ending:
+        if provider is None:
+            text = "no such agent"
+            return _failed(reason_pb2.REASON_AGENT_NOT_FOUND, text, agent=run.claimed.turn.agent)
+        spent = run.claimed.turn.duration.ToMicroseconds() / 1_000_000
+        try:
+            async with self._clock.timeout(max(0.0, self._settings.duration - spent)) as _:
+                await self._listen(run, provider, said)
+        except TimeoutError:
+            how = _failed(reason_pb2.REASON_TURN_TIMEOUT, "the turn took longer than it may")
+            how.cause = _T.CAUSE_DEADLINE
+            return how
+        except AgentError as error:
+            return _failed(error.reason, error.public_text)
+        except Malformed as error:
+            return _failed(reason_pb2.REASON_OUTPUT_MALFORMED, f"the agent's output is malformed: {error.text}")
+        except TooLarge:
+            return _failed(reason_pb2.REASON_OUTPUT_TOO_LARGE, "the agent said more than a turn may")
+        except Fault:
+            raise
+        except Exception:
+            # What an agent raises may hold anything: the log has it, clients don't.
+            log.exception("an agent failed")
+            return _failed(reason_pb2.REASON_AGENT_FAILED, "the agent failed")
+        return Ending(_T.STATE_SUCCEEDED, finish_reason=said.writer.finish_reason)
+
+    async def _listen(self, run: Run, provider: Provider, said: "_Said") -> None:
+        claimed = run.claimed
+        context = TurnContext(
+            session=claimed.session,
+            turn=claimed.turn,
+            input_message=claimed.input_message,
+            base=claimed.base,
+            history=_History(self._journal, claimed),
+            clock=self._clock,
+            ids=self._ids,
+        )
+        outputs = provider.run(context)
+        limit = self._settings.output_bytes
+        try:
+            async for output in outputs:
+                bodies, deltas = said.take(output)
+                if said.writer.said_bytes > limit:
+                    raise TooLarge
+                if bodies:
+                    await run.pen.write(bodies, deltas=deltas)
+        finally:
+            await self._stop(outputs)
+
+    async def _stop(self, outputs: AsyncGenerator[Output, None]) -> None:
+        with suppress(TimeoutError, Exception):
+            await self._clock.wait_for(outputs.aclose(), self._settings.stop_wait)
+
+    async def _end(self, run: Run, said: "_Said", how: Ending) -> None:
+        claimed = run.claimed
+        closing, _ = said.close()
+        if closing:
+            # In the group of the end, and before it: nothing is awaited in between.
+            run.pen.last(closing)
+        how.message = said.fold.message()
+        how.usage = said.usage()
+        pending = said.writer.pending
+        for left in range(_STORE_TRIES, 0, -1):
+            try:
+                if pending and how.state == _T.STATE_SUCCEEDED:
+                    wait_us = int(self._settings.turn_wait * 1_000_000)
+                    turn = await self._journal.write_to(
+                        claimed.lease.session, leases.wait, claimed.lease, how, pending, wait_us
+                    )
+                else:
+                    turn = await self._journal.write_to(claimed.lease.session, leases.finish, claimed.lease, how)
+                self.on_end(turn)
+                return
+            except Fault as fault:
+                if fault.reason != reason_pb2.REASON_STORE_UNAVAILABLE or left == 1:
+                    raise
+                await self._clock.sleep(_STORE_PAUSE_SECONDS)
+
+
+class _Said:
+    """What a turn has said so far: its events' bytes, and their fold."""
+
+    def __init__(self, claimed: Claimed, ids: Ids, clock: Clock) -> None:
+        used = claimed.turn.usage if claimed.turn.HasField("usage") else None
+        self.writer = PartWriter(claimed.base, ids, clock, used)
+        self.fold = Fold(claimed.base)
+        self._input = claimed.input_message
+        self._clock = clock
+        self._stamp = event_pb2.Event(turn=names.turn(claimed.lease.session, claimed.lease.turn))
+        self._stamp_us = 0
+        self._tail = b""
+
+    def take(self, output: Output) -> tuple[list[bytes], int]:
+        """The events of one output, serialised but for their cursors, and how many of them are deltas."""
+        return self._bodies(self.writer.write(output))
+
+    def close(self) -> tuple[list[bytes], int]:
+        """The events that close what is open."""
+        return self._bodies(self.writer.finish())
+
+    def usage(self) -> usage_pb2.Usage:
+        """What the agent reported, else the words counted."""
+        if self.writer.usage is not None:
+            return self.writer.usage
+        words = fold.counted_tokens(fold.said(self._input)) if self._input is not None else 0
+        out = fold.counted_tokens(fold.said(self.fold.message()))
+        return usage_pb2.Usage(input_tokens=words, output_tokens=out, counted=True)
+
+    def _bodies(self, made: list[event_pb2.Event]) -> tuple[list[bytes], int]:
+        if not made:
+            return [], 0
+        now_us = self._clock.now_us()
+        if now_us - self._stamp_us >= 1000:
+            # Fields may stand in any order: who and when is serialised once a millisecond, and put behind each event.
+            self._stamp.time.FromMicroseconds(now_us)
+            self._stamp_us, self._tail = now_us, self._stamp.SerializeToString()
+        tail = self._tail
+        deltas = 0
+        bodies = []
+        for event in made:
+            self.fold.feed(event)
+            bodies.append(event.SerializeToString() + tail)
+            deltas += event.WhichOneof("kind") in _DELTAS
+        return bodies, deltas
+
+
+class _History:
+    """Reads a turn's past when its agent asks for it."""
+
+    def __init__(self, journal: Journal, claimed: Claimed) -> None:
+        self._journal = journal
+        self._claimed = claimed
+
+    async def __call__(self, limit: int | None = None) -> list[message_pb2.Message]:
+        """The newest `limit` final messages before the turn's output message, oldest first."""
+        claimed = self._claimed
+        return await self._journal.read(history, claimed.lease.session, claimed.base.number, limit)
+
+
+def _failed(reason: reason_pb2.Reason.ValueType, text: str, **facts: str) -> Ending:
+    return Ending(_T.STATE_FAILED, error=ending.status(reason, text, **facts))
