@@ -40,7 +40,7 @@ class Handover(Generic[T]):
         return self._closed
 
     @property
-    def awaited(self) -> bool:
+    def has_taker(self) -> bool:
         """Whether the taker waits now."""
         return self._taker is not None
 

@@ -260,7 +260,7 @@ class Encoded(AsyncIterator[bytes], Generic[E]):
                 return
             if ping_due <= 0:
                 # Somebody who does not wait is still writing: that is no silence.
-                if self._inbox.awaited:
+                if self._inbox.has_taker:
                     self._inbox.give_now(_Silence.PING)
                 self._written = now
             else:
