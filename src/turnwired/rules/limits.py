@@ -36,9 +36,7 @@ class Limit:
 LIMITS: Final[Mapping[str, Limit]] = MappingProxyType(
     {
         "Session.display_name": Limit(characters=255),
-        "Session.labels": Limit(
-            entries=64, key_characters=63, key_alphabet=SURFACE_LABEL, characters=255
-        ),
+        "Session.labels": Limit(entries=64, key_characters=63, key_alphabet=SURFACE_LABEL, characters=255),
         "Session.metadata": Limit(entries=64, key_characters=64, size=64 * _KIB),
         "Session.owner": Limit(characters=255),
         "Session.origin": Limit(characters=64),
