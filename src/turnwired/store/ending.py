@@ -54,11 +54,10 @@ def end(tx: Tx, held: Held, row: TurnRow, ending: Ending) -> turn_pb2.Turn:
     for event in ending.tail:
         held.add(event, row.id)
     _close_turn(tx, turn, row, ending, message, was_running)
-    stored = rows.to_message(MessageRow.select().where(MessageRow.id == row.output_message).get(tx.db.peewee))
     final = fold.finish(message, turn)
-    published_before = stored.seq > 0
-    if published_before:
-        account(held, stored, -1)
+    published_before = message.seq > 0
+    if published_before and (stored := MessageRow.one(tx.db, "id = ?", row.output_message)):
+        account(held, rows.to_message(stored), -1)
     rows.publish(tx, held, final)
     account(held, final, +1)
     rows.update_message(tx, final)
@@ -112,7 +111,8 @@ def release(tx: Tx, held: Held, row: TurnRow, turn: turn_pb2.Turn) -> None:
         session.running_turn, session.waiting = "", False
         del session.pending_requests[:]
         session.pending_request_count = 0
-    left = [one for one in rows.open_turns(tx.db, held.id) if one.id != row.id]
+    queue = session.queued_turn_count > 0
+    left = [one for one in rows.open_turns(tx.db, held.id) if one.id != row.id] if queue or session.running_turn else []
     session.queued_turn_count = sum(one.state == _STATE.STATE_QUEUED for one in left)
     busy = any(one.state in (_STATE.STATE_QUEUED, _STATE.STATE_RUNNING) for one in left)
     session.state = session_state(turn.state, turn.wait_kind, others_busy=busy)

@@ -56,9 +56,9 @@ def claim(tx: Tx, session_id: str, process: str, serves: Callable[[str], bool]) 
     lease = take(tx, held, row, turn, process)
     held.session.queued_turn_count = len(found) - 1
     held.touch("state", "running_turn", cause=row.id)
-    output = rows.to_message(MessageRow.select().where(MessageRow.id == row.output_message).get(tx.db.peewee))
+    output = _message(tx, row.output_message)
     announce(held, row, turn, output)
-    user = MessageRow.select().where(MessageRow.id == row.input_message).first(tx.db.peewee)
+    user = MessageRow.one(tx.db, "id = ?", row.input_message) if row.input_message else None
     hand_over(tx, held, lease, turn, rows.to_message(user) if user else None, output)
     return lease
 
@@ -91,7 +91,7 @@ def fenced(tx: Tx, lease: Lease) -> tuple[Held, TurnRow]:
         raise Fault(reason_pb2.REASON_ATTEMPT_STALE, "the session is gone") from fault
     if held.row.fence_turn != lease.turn or held.row.fence_attempt != lease.attempt:
         raise Fault(reason_pb2.REASON_ATTEMPT_STALE, "another owner has the turn")
-    return held, TurnRow.select().where(TurnRow.id == lease.turn).get(tx.db.peewee)
+    return held, _row(tx, lease.turn)
 
 
 def finish(tx: Tx, lease: Lease, how: ending.Ending) -> _T:
@@ -240,6 +240,20 @@ def expire(tx: Tx, session_id: str, turn_id: str, reason: reason_pb2.Reason.Valu
         return None
     error = ending.status(reason, text)
     return ending.end(tx, held, row, ending.Ending(_T.STATE_FAILED, _T.CAUSE_DEADLINE, error))
+
+
+def _row(tx: Tx, turn_id: str) -> TurnRow:
+    row = TurnRow.one(tx.db, "id = ?", turn_id)
+    if row is None:
+        raise Fault(reason_pb2.REASON_ATTEMPT_STALE, "the turn is gone")
+    return row
+
+
+def _message(tx: Tx, message_id: str) -> message_pb2.Message:
+    row = MessageRow.one(tx.db, "id = ?", message_id)
+    if row is None:
+        raise Fault(reason_pb2.REASON_ATTEMPT_STALE, "the message is gone")
+    return rows.to_message(row)
 
 
 def _running(tx: Tx, session_id: str, turn_id: str) -> tuple[Held | None, TurnRow | None]:

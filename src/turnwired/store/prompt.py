@@ -120,11 +120,10 @@ def _taken(stored: _M) -> Fault:
 def _existing(tx: Tx, held: Held, client_id: str) -> MessageRow | None:
     if not client_id:
         return None
-    query = MessageRow.select().where(MessageRow.session == held.id)
-    row: MessageRow | None = query.where(MessageRow.client_id == client_id).first(tx.db.peewee)
+    row = MessageRow.one(tx.db, "session = ? AND client_id = ?", held.id, client_id)
     if row is None and names.is_uuid(client_id):
         # Clients that seed their chat from a list send a server's id back as their own (A20).
-        row = query.where(MessageRow.id == client_id).first(tx.db.peewee)
+        row = MessageRow.one(tx.db, "session = ? AND id = ?", held.id, client_id)
     return row
 
 
@@ -173,7 +172,7 @@ def _newest_user(tx: Tx, held: Held) -> _M | None:
 
 def _begin(tx: Tx, held: Held, message: _M, turn_name: str) -> None:
     message.name = names.message(held.id, tx.ids.uuid())
-    message.number = tx.numbers(1)
+    message.number = tx.number()
     message.turn = turn_name
     message.create_time.FromMicroseconds(rows.next_message_us(tx, held))
     message.update_time.CopyFrom(message.create_time)

@@ -23,7 +23,18 @@ def find_session(
     Raises SESSION_NOT_FOUND; SESSION_ARCHIVED unless `show_archived`; SESSION_FOREIGN, to a caller that may enter every
     namespace only.
     """
-    row = _session_row(db, caller, ref)
+    return seen(_session_row(db, caller, ref), caller, ref, show_archived=show_archived, show_deleted=show_deleted)
+
+
+def seen(
+    row: SessionRow | None,
+    caller: Caller,
+    ref: names.SessionRef,
+    *,
+    show_archived: bool = False,
+    show_deleted: bool = False,
+) -> SessionRow:
+    """A session's row, if the caller may see it. Raises as `find_session`."""
     if row is None or (row.delete_us is not None and not show_deleted):
         raise not_found(ref.name)
     if row.namespace != caller.namespace:
@@ -39,7 +50,7 @@ def find_session(
 
 def find_by_id(db: Connection, session_id: str) -> SessionRow:
     """A session by its id, for the server's own use. Raises SESSION_NOT_FOUND if it was purged."""
-    row: SessionRow | None = SessionRow.select().where(SessionRow.id == session_id).first(db.peewee)
+    row = SessionRow.one(db, "id = ?", session_id)
     if row is None:
         raise not_found(names.session(session_id))
     return row
@@ -56,9 +67,12 @@ def hold_session(
     """Find a session by its name and lock it. Raises as `find_session`, or FIELD_INVALID for `field`."""
     ref = names.parse_session(name, field)
     show = {"show_archived": show_archived, "show_deleted": show_deleted}
-    held = tx.hold(find_session(tx.db, caller, ref, **show).id)
-    # Between the look and the lock another process may have changed it.
-    find_session(tx.db, caller, names.SessionRef(ref.name, uuid=held.id), **show)
+    try:
+        held = tx.hold(ref.uuid or find_session(tx.db, caller, ref, **show).id)
+    except Fault as fault:
+        raise not_found(ref.name) if fault.reason == reason_pb2.REASON_SESSION_NOT_FOUND else fault from fault
+    # By the locked row: between a look and a lock another process may change it.
+    seen(held.row, caller, ref, **show)
     return held
 
 
@@ -71,14 +85,13 @@ def to_session(row: SessionRow) -> session_pb2.Session:
 
 def find_message(db: Connection, session_id: str, ref: names.MessageRef) -> MessageRow:
     """The message of a session that a reference means. Raises MESSAGE_NOT_FOUND."""
-    query = MessageRow.select().where(MessageRow.session == session_id)
     row: MessageRow | None = None
     if ref.uuid:
-        row = query.where(MessageRow.id == ref.uuid).first(db.peewee)
+        row = MessageRow.one(db, "session = ? AND id = ?", session_id, ref.uuid)
     elif ref.number:
-        row = query.where(MessageRow.number == ref.number).first(db.peewee)
+        row = MessageRow.one(db, "session = ? AND number = ?", session_id, ref.number)
     elif ref.client_id:
-        row = query.where(MessageRow.client_id == ref.client_id).first(db.peewee)
+        row = MessageRow.one(db, "session = ? AND client_id = ?", session_id, ref.client_id)
     if row is None:
         raise Fault(reason_pb2.REASON_MESSAGE_NOT_FOUND, "Message not found", message=ref.name)
     return row
@@ -109,7 +122,7 @@ def to_message(row: MessageRow) -> message_pb2.Message:
 def insert_message(tx: Tx, held: Held, message: message_pb2.Message) -> None:
     """Insert a message; its name, number and times are set. ValueError if its id or client id is taken."""
     row = _message_columns(message)
-    MessageRow.insert(id=names.parse_message(message.name).uuid, session=held.id, **row).execute(tx.db.peewee)
+    MessageRow(id=names.parse_message(message.name).uuid, session=held.id, **row).add(tx.db)
 
 
 def update_message(tx: Tx, message: message_pb2.Message) -> None:
@@ -152,16 +165,15 @@ def find_turn(db: Connection, session_id: str, ref: names.TurnRef) -> TurnRow:
 
     Raises TURN_NOT_FOUND, or NO_RUNNING_TURN.
     """
-    query = TurnRow.select().where(TurnRow.session == session_id)
     if ref.current:
-        rows: list[TurnRow] = list(query.where(TurnRow.state.in_(OPEN)).order_by(TurnRow.number).execute(db.peewee))
+        rows = open_turns(db, session_id)
         slot = [row for row in rows if row.state in SLOT]
         if not rows:
             raise Fault(
                 reason_pb2.REASON_NO_RUNNING_TURN, "no turn is queued, running or waiting", session=ref.session.name
             )
         return (slot or rows)[0]
-    row: TurnRow | None = query.where(TurnRow.id == ref.uuid).first(db.peewee) if ref.uuid else None
+    row = TurnRow.one(db, "session = ? AND id = ?", session_id, ref.uuid) if ref.uuid else None
     if row is None:
         raise Fault(reason_pb2.REASON_TURN_NOT_FOUND, "Turn not found", turn=ref.name)
     return row
@@ -169,8 +181,8 @@ def find_turn(db: Connection, session_id: str, ref: names.TurnRef) -> TurnRow:
 
 def open_turns(db: Connection, session_id: str) -> list[TurnRow]:
     """A session's turns that have not ended, by number."""
-    query = TurnRow.select().where((TurnRow.session == session_id) & TurnRow.state.in_(OPEN))
-    return list(query.order_by(TurnRow.number).execute(db.peewee))
+    # The numbers of OPEN; written out so that the partial index serves.
+    return TurnRow.fetch(db, "session = ? AND state IN (1, 2, 3) ORDER BY number", session_id)
 
 
 def to_turn(row: TurnRow) -> turn_pb2.Turn:
@@ -202,7 +214,7 @@ def _session_row(db: Connection, caller: Caller, ref: names.SessionRef) -> Sessi
     query = SessionRow.select()
     found: SessionRow | None = None
     if ref.uuid:
-        found = query.where(SessionRow.id == ref.uuid).first(db.peewee)
+        found = SessionRow.one(db, "id = ?", ref.uuid)
     elif ref.number:
         found = query.where(SessionRow.number == ref.number).first(db.peewee)
     elif ref.alias:

@@ -84,8 +84,7 @@ def patch_session(held: Held, request: _R.ChatRequest) -> None:
 def _same_request(tx: Tx, held: Held, request: _R.ChatRequest) -> turn_pb2.Turn | None:
     if not request.request_id:
         return None
-    query = TurnRow.select().where((TurnRow.session == held.id) & (TurnRow.request_id == request.request_id))
-    row = query.first(tx.db.peewee)
+    row = TurnRow.one(tx.db, "session = ? AND request_id = ?", held.id, request.request_id)
     if row is None:
         return None
     if bytes(row.digest) != _digest(request):
@@ -142,8 +141,9 @@ def _check_limits(tx: Tx, held: Held, caller: Caller, terms: Terms) -> None:
 
 def _clear_the_way(tx: Tx, held: Held, request: _R.ChatRequest, terms: Terms, plan: prompt.Plan) -> None:
     """Apply the policies to the turns that have not ended; refuse if they say so."""
-    waiting = [row for row in rows.open_turns(tx.db, held.id) if row.state == _T.STATE_AWAITING_INPUT]
-    busy = [row for row in rows.open_turns(tx.db, held.id) if row.state != _T.STATE_AWAITING_INPUT]
+    found = rows.open_turns(tx.db, held.id)
+    waiting = [row for row in found if row.state == _T.STATE_AWAITING_INPUT]
+    busy = [row for row in found if row.state != _T.STATE_AWAITING_INPUT]
     if busy:
         _clear_busy(tx, held, request.busy_policy or terms.busy_policy, busy, terms)
     if waiting:
@@ -219,7 +219,7 @@ def _insert(
         id=turn_id,
         session=held.id,
         namespace=held.row.namespace,
-        number=tx.numbers(1),
+        number=tx.number(),
         state=turn.state,
         attempt=0,
         agent=agent,
@@ -231,7 +231,7 @@ def _insert(
         first_seq=held.next_seq,
         data=turn.SerializeToString(),
     )
-    TurnRow.insert(**row.__data__).execute(tx.db.peewee)
+    row.add(tx.db)
     return turn, row
 
 
@@ -259,7 +259,8 @@ def _announce(
         if not session.generated_title:
             session.generated_title = title_of(fold.said(user))
     lease = None
-    if terms.claimant and terms.online(turn.agent) and not rows_before(tx.db, held, row):
+    alone = not session.running_turn and session.queued_turn_count == 0
+    if terms.claimant and alone and terms.online(turn.agent):
         lease = leases.take(tx, held, row, turn, terms.claimant)
     else:
         session.queued_turn_count += 1
@@ -274,11 +275,6 @@ def _announce(
         leases.hand_over(tx, held, lease, turn, user, output)
     else:
         tx.hint("queue", held.id, row.id, turn.agent)
-
-
-def rows_before(db: Connection, held: Held, row: TurnRow) -> bool:
-    """Whether the session has another turn that has not ended."""
-    return any(one.id != row.id for one in rows.open_turns(db, held.id))
 
 
 def _digest(request: _R.ChatRequest) -> bytes:

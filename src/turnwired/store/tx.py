@@ -28,6 +28,10 @@ FINE = frozenset(
 """Kinds of events that a coarse watch leaves out and compaction removes: the stored message has what they said."""
 
 
+_NUMBERS = 3
+"""How many numbers are reserved at once: a turn and its two messages."""
+
+
 @dataclass(frozen=True, slots=True)
 class Logged:
     """A row of the log: what one commit added to one session, as the bytes of a `WatchResponse` without its cursor."""
@@ -231,13 +235,13 @@ class Tx:
     hints: list[Hint] = field(default_factory=list)
     claimed: list[Claimed] = field(default_factory=list)
     _held: dict[str, Held] = field(default_factory=dict)
+    _numbers: list[int] = field(default_factory=list)
 
     def hold(self, session_id: str) -> Held:
         """Lock a session's row and load it. Raises SESSION_NOT_FOUND."""
         held = self._held.get(session_id)
         if held is None:
-            query = SessionRow.select().where(SessionRow.id == session_id)
-            row = (query.for_update() if self.db.postgres else query).first(self.db.peewee)
+            row = SessionRow.one(self.db, "id = ? FOR UPDATE" if self.db.postgres else "id = ?", session_id)
             if row is None:
                 raise Fault(reason_pb2.REASON_SESSION_NOT_FOUND, "Session not found", session=names.session(session_id))
             held = self._held[session_id] = Held(self, row)
@@ -252,15 +256,20 @@ class Tx:
         """Do not save a session: it was removed."""
         self._held.pop(session_id, None)
 
-    def numbers(self, count: int) -> int:
-        """Reserve numbers, unique on the server and increasing; gives the first of them."""
+    def number(self) -> int:
+        """A number, unique on the server and increasing along a session; there are gaps."""
+        if not self._numbers:
+            self._numbers = self._reserve(_NUMBERS)
+        return self._numbers.pop(0)
+
+    def _reserve(self, count: int) -> list[int]:
         if self.db.postgres:
             # Under the session's lock, so that numbers increase along a session; other sessions' come in between.
             rows = self.db.all("SELECT nextval('turnwire_number') FROM generate_series(1, ?)", count)
-            return min(int(row[0]) for row in rows)
+            return sorted(int(row[0]) for row in rows)
         row = self.db.one("UPDATE counter SET value = value + ? RETURNING value", count)
         assert row is not None
-        return int(row[0]) - count + 1
+        return list(range(int(row[0]) - count + 1, int(row[0]) + 1))
 
     def lease_now_us(self) -> int:
         """The time by the clock that leases are judged by."""
@@ -287,6 +296,8 @@ class Tx:
     def savepoint(self, needed: bool) -> Iterator[None]:
         """Undo what the block did if it raises, and what it wanted told. `needed`: others share the transaction."""
         marks = len(self.logged), len(self.hints), len(self.claimed)
+        # Numbers are reserved within the savepoint: undone, they would be given twice.
+        self._numbers = []
         if needed:
             self.db.run("SAVEPOINT op")
         try:
