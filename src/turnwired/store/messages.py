@@ -79,7 +79,7 @@ def compose(message: message_pb2.Message, said: message_pb2.Message) -> None:
 def number_message(tx: Tx, held: Held, message: message_pb2.Message) -> None:
     """Give a new message its name and its place in the conversation."""
     message.name = names.message(held.id, tx.ids.uuid())
-    message.number = tx.numbers(1)
+    message.number = tx.number()
     message.create_time.FromMicroseconds(rows.next_message_us(tx, held))
     message.update_time.CopyFrom(message.create_time)
 

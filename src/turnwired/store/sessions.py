@@ -44,7 +44,7 @@ def create(tx: Tx, caller: Caller, request: session_service_pb2.CreateSessionReq
         return Made(rows.to_session(rows.find_session(tx.db, caller, ref, show_archived=True)), made=False)
     session = session_pb2.Session(
         name=names.session(session_id),
-        number=tx.numbers(1),
+        number=tx.number(),
         agent=agent,
         owner=asked.owner,
         creator=caller.principal,
