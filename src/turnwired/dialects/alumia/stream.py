@@ -1,0 +1,223 @@
+"""The UI message stream of one turn: events in, `data:` lines out; no I/O, no clock, no chance.
+
+Every follower feeds the same events to an encoder of its own and must get the same lines, so nothing but the events
+decides what is said. Source: contracts/alumia.md, sections 6 and 7.
+"""
+
+from itertools import groupby
+
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from turnwire.v1.event_pb2 import Event
+from turnwire.v1.message_pb2 import FinishReason, Message
+from turnwire.v1.part_pb2 import Part, ToolCall
+from turnwire.v1.turn_pb2 import WAIT_KIND_PEER, Turn
+from turnwired.dialects.alumia import chunks
+from turnwired.dialects.alumia.calls import Calls
+from turnwired.dialects.alumia.messages import message_id
+from turnwired.dialects.alumia.tools import tools_of
+from turnwired.web.streams import Cut
+
+GENERIC_ERROR = "An error occurred."
+"""All that is said of a failure whose agent did not make its text public."""
+
+
+class Encoder:
+    """Makes the lines of one turn. Feed it the turn's events from the first on; once `over`, it says nothing more.
+
+    `whole` is for a replay: a continued message is told from its beginning, where the stream of the request that
+    continued it has only what is new. `attached` is the turn as the replay found it: a wait that was over by then is
+    passed over.
+    """
+
+    def __init__(self, *, whole: bool = False, attached: Turn | None = None) -> None:
+        self._whole = whole
+        self._attached = attached or Turn()
+        self._attempt = 0
+        self._started = False
+        self._step = False
+        self._steps = 0
+        self._open: dict[str, str] = {}
+        """Kind by id of the text and reasoning parts that are open."""
+        self._told: set[str] = set()
+        """Ids of the text and reasoning parts that were ever opened."""
+        self._calls = Calls()
+        self.over = False
+
+    def feed(self, event: Event) -> list[str]:
+        """The lines of one event, without `data: `; none if there are no words for it."""
+        if self.over:
+            return []
+        match event.WhichOneof("kind"):
+            case "text_delta":
+                return self._delta(event.text_delta.part, event.text_delta.text)
+            case "reasoning_delta":
+                return self._delta(event.reasoning_delta.part, event.reasoning_delta.text)
+            case "tool_input_delta":
+                return self._calls.input_delta(event.tool_input_delta.part, event.tool_input_delta.text)
+            case "part_opened":
+                return self._opened(event.part_opened.part)
+            case "part_closed":
+                # Of a call nothing is said: it is whole when it is set, and else never becomes so.
+                return self._closed(event.part_closed.part)
+            case "part_set":
+                return self._set(event.part_set.part)
+            case "step_started":
+                return [*self._end_step(), *self._begin_step()]
+            case "step_ended":
+                return self._end_step()
+            case "turn_recorded":
+                return self._start(event.turn_recorded.output_message)
+            case "message_started":
+                return self._start(event.message_started.base)
+            case "turn_started":
+                self._attempt = event.turn_started.attempt
+                return []
+            case "turn_waiting":
+                return self._waiting(event.turn_waiting.turn)
+            case "turn_resumed":
+                message = event.turn_resumed.message
+                known = self._started
+                return self._calls.caught_up(tools_of(message.parts).values()) if known else self._start(message)
+            case "turn_ended":
+                return self._ended(event.turn_ended.turn)
+            case _:
+                return []
+
+    def finish(self, error: str = "") -> list[str]:  # noqa: ARG002 (a text cannot end what the turn has not)
+        """Nothing once `over`; before, the turn goes on without this stream.
+
+        Raises Cut then: to the client a clean end would be a success, and an error chunk would be a failed turn.
+        """
+        if self.over:
+            return []
+        raise Cut
+
+    def _start(self, message: Message) -> list[str]:
+        # The turn's first event has the message; a compacted log begins with a later one.
+        if self._started:
+            return []
+        self._started = True
+        start = chunks.chunk("start", messageId=message_id(message))
+        return [start, *(self._retold(message) if self._whole else self._calls.continued(message))]
+
+    def _retold(self, message: Message) -> list[str]:
+        lines: list[str] = []
+        tools = tools_of(message.parts)
+        for _, parts in groupby(message.parts, key=lambda part: part.step):
+            told: list[str] = []
+            for part in parts:
+                match part.WhichOneof("kind"):
+                    case "text" | "reasoning" as kind:
+                        told += self._whole_text(kind, part)
+                    case "tool_call":
+                        told += self._calls.retold(tools[part.tool_call.call_id])
+                    case _:
+                        told += chunks.whole(part)
+            if told:
+                lines += [*self._begin_step(), *told, *self._end_step()]
+        return lines
+
+    def _whole_text(self, kind: str, part: Part) -> list[str]:
+        text = part.text.text if kind == "text" else part.reasoning.text
+        self._told.add(part.id)
+        if not text:
+            return []
+        return [chunks.opened(kind, part), chunks.delta(kind, part.id, text), chunks.closed(kind, part.id)]
+
+    def _begin_step(self) -> list[str]:
+        self._step = True
+        self._steps += 1
+        return [chunks.START_STEP]
+
+    def _in_a_step(self) -> list[str]:
+        return [] if self._step else self._begin_step()
+
+    def _end_step(self) -> list[str]:
+        # The client forgets open parts at the end of a step, and throws at what comes for them later.
+        lines = [chunks.closed(kind, part_id) for part_id, kind in self._open.items()]
+        self._open.clear()
+        if self._step:
+            self._step = False
+            lines.append(chunks.FINISH_STEP)
+        return lines
+
+    def _opened(self, part: Part) -> list[str]:
+        match part.WhichOneof("kind"):
+            case "text" | "reasoning" as kind if part.id not in self._told:
+                self._told.add(part.id)
+                self._open[part.id] = kind
+                return [*self._in_a_step(), chunks.opened(kind, part)]
+            case "tool_call" if part.tool_call.call_id not in self._calls:
+                return [*self._in_a_step(), *self._calls.opened(part)]
+            case _:
+                return []
+
+    def _delta(self, part_id: str, text: str) -> list[str]:
+        kind = self._open.get(part_id)
+        return [chunks.delta(kind, part_id, text)] if kind is not None and text else []
+
+    def _closed(self, part_id: str) -> list[str]:
+        kind = self._open.pop(part_id, None)
+        return [] if kind is None else [chunks.closed(kind, part_id)]
+
+    def _set(self, part: Part) -> list[str]:
+        match part.WhichOneof("kind"):
+            case "text" | "reasoning" if part.id in self._told:
+                # No chunk takes back what was said: a part that was told of stays as it is.
+                return self._closed(part.id)
+            case "text" | "reasoning" as kind:
+                return self._within_step(self._whole_text(kind, part))
+            case "tool_call" if part.tool_call.state == ToolCall.STATE_INPUT_STREAMING:
+                return self._opened(part)
+            case "tool_call" if part.tool_call.call_id in self._calls:
+                return self._calls.called(part)
+            case "tool_call":
+                return self._within_step(self._calls.called(part))
+            case "approval":
+                return self._calls.asked(part.approval)
+            case "tool_result":
+                # Of a call that was made before this run, it comes before the first step.
+                return self._calls.answered(part)
+            case _:
+                return self._within_step(chunks.whole(part))
+
+    def _within_step(self, lines: list[str]) -> list[str]:
+        return [*self._in_a_step(), *lines] if lines else []
+
+    def _waiting(self, turn: Turn) -> list[str]:
+        found = self._attached
+        if self._attempt < found.attempt or (self._attempt == found.attempt and found.state == Turn.STATE_QUEUED):
+            # It was claimed again since, or is about to be: the answer has come.
+            return self._end_step()
+        peer = turn.wait_kind == WAIT_KIND_PEER
+        return self._finish(FinishReason.FINISH_REASON_OTHER if peer else FinishReason.FINISH_REASON_TOOL_CALLS)
+
+    def _ended(self, turn: Turn) -> list[str]:
+        lines = self._calls.cut()
+        match turn.state:
+            case Turn.STATE_SUCCEEDED:
+                return [*lines, *self._finish(turn.finish_reason)]
+            case Turn.STATE_CANCELLED:
+                end = chunks.ABORT
+            case _:
+                end = chunks.chunk("error", errorText=error_text(turn.error))
+        self.over = True
+        # The client stops reading at an error: a part that was still open there would show as streaming for ever.
+        return [*lines, *self._end_step(), end, chunks.DONE]
+
+    def _finish(self, reason: FinishReason.ValueType) -> list[str]:
+        self.over = True
+        # A message has a step, be it empty.
+        lines = [] if self._steps else self._begin_step()
+        return [*lines, *self._end_step(), chunks.finish(reason), chunks.DONE]
+
+
+def error_text(error: Status) -> str:
+    """What a client may read of a failure."""
+    info = ErrorInfo()
+    for detail in error.details:
+        if detail.Unpack(info) and info.metadata.get("public") == "true":
+            return error.message or GENERIC_ERROR
+    return GENERIC_ERROR
