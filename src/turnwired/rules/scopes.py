@@ -43,12 +43,12 @@ def text_of(scope: Scope.ValueType) -> str:
     return TEXTS.get(scope, "")
 
 
-def texts_of(scopes: Iterable[Scope.ValueType]) -> list[str]:
+def format(scopes: Iterable[Scope.ValueType]) -> list[str]:  # noqa: A001 (the counterpart of `parse`)
     """The text forms of scopes, in the order of their numbers."""
     return [TEXTS[scope] for scope in sorted(scopes) if scope in TEXTS]
 
 
-def parse(texts: Iterable[str], field: str = "scopes") -> frozenset[Scope.ValueType]:
+def parse(texts: Iterable[str], field: str = "key.scopes") -> frozenset[Scope.ValueType]:
     """The scopes that text forms name; `DEFAULT` for none. FIELD_INVALID, which names `field`, for an unknown one."""
     found: set[Scope.ValueType] = set()
     for text in texts:

@@ -1,0 +1,115 @@
+"""Who calls: from the key that came with the call to a Caller, its scope and its namespace."""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from turnwire.v1 import options_pb2, reason_pb2
+from turnwire.v1.options_pb2 import Scope
+from turnwired.clock import Clock
+from turnwired.errors import Fault
+from turnwired.rules.caller import Caller
+from turnwired.rules.scopes import text_of
+from turnwired.services.call import Call
+from turnwired.services.interceptors.cache import Cache
+from turnwired.services.interceptors.layers import Layer
+
+NAMESPACE: Final = "turnwire-namespace"
+"""The call metadata by which a key with the scope `namespaces` enters one."""
+
+_NAMESPACE_FORM: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_BEARER: Final = re.compile(r"bearer +([!-~]+) *", re.IGNORECASE | re.ASCII)
+_LONGEST_KEY: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Who a key says that its holder is, and how often that one may call."""
+
+    caller: Caller
+    rate_per_minute: int = 0
+
+
+class Callers(Layer):
+    """Looks at a call's key and lets in who may call the method; handlers have `call.caller()`.
+
+    Raises KEY_MISSING, KEY_INVALID, SCOPE_MISSING, and FIELD_INVALID for a namespace that can be none. A server whose
+    table of keys is empty is open: whoever calls may do everything there, in any namespace. A key is looked up again
+    after `seconds`, also before each message of an open stream: so revoking a key ends its streams, and the first key
+    ends those of strangers.
+    """
+
+    def __init__(
+        self,
+        look_up: Callable[[str], Awaitable[Bearer | None]],
+        any_key: Callable[[], Awaitable[bool]],
+        *,
+        namespace: str,
+        seconds: float,
+        most: int,
+        clock: Clock,
+    ) -> None:
+        """`look_up` finds a key's holder by its secret; None for one that is unknown, revoked or expired.
+
+        `any_key`: whether there is a key in the store, revoked and expired ones too. `namespace` is an open server's.
+        `most` keys are remembered.
+        """
+        self._keys: Cache[str, Bearer | None] = Cache(look_up, seconds, most, clock)
+        self._closed: Cache[None, bool] = Cache(lambda _: any_key(), seconds, 1, clock)
+        self._stranger = Caller(namespace)
+        self._open = Bearer(Caller(namespace, scopes=frozenset(Scope.values()), realm=True, open=True))
+
+    def around(self, call: Call) -> AbstractAsyncContextManager[None]:
+        return self._admitted(call)
+
+    async def response(self, call: Call) -> None:
+        if call.method.scope != options_pb2.SCOPE_UNSPECIFIED:
+            await self._bearer(call)
+
+    @asynccontextmanager
+    async def _admitted(self, call: Call) -> AsyncIterator[None]:
+        scope = call.method.scope
+        if scope == options_pb2.SCOPE_UNSPECIFIED:
+            call.caller = self._stranger
+        else:
+            bearer = await self._bearer(call)
+            call.caller, call.rate_per_minute = _entered(bearer.caller, call.header(NAMESPACE)), bearer.rate_per_minute
+            if not may(call.caller, scope):
+                raise _lacks(scope)
+        yield
+
+    async def _bearer(self, call: Call) -> Bearer:
+        if not await self._closed.get(None):
+            return self._open
+        header = call.header("authorization")
+        if not header:
+            raise Fault(reason_pb2.REASON_KEY_MISSING, "send a key: authorization: Bearer KEY")
+        match = _BEARER.fullmatch(header)
+        bearer = await self._keys.get(match[1]) if match and len(match[1]) <= _LONGEST_KEY else None
+        if bearer is None:
+            raise Fault(reason_pb2.REASON_KEY_INVALID, "the key is not valid")
+        return bearer
+
+
+def may(caller: Caller, scope: Scope.ValueType) -> bool:
+    """Whether a caller has a scope. Who may chat may also read."""
+    if scope in caller.scopes:
+        return True
+    return scope == options_pb2.SCOPE_AGENT_READ and options_pb2.SCOPE_CHAT in caller.scopes
+
+
+def _entered(caller: Caller, namespace: str) -> Caller:
+    if namespace in {"", caller.namespace}:
+        return caller
+    if options_pb2.SCOPE_NAMESPACES not in caller.scopes:
+        raise _lacks(options_pb2.SCOPE_NAMESPACES)
+    if not _NAMESPACE_FORM.fullmatch(namespace):
+        raise Fault(reason_pb2.REASON_FIELD_INVALID, f"{NAMESPACE} must be 1 to 64 of [A-Za-z0-9._-]", field=NAMESPACE)
+    return replace(caller, namespace=namespace)
+
+
+def _lacks(scope: Scope.ValueType) -> Fault:
+    text = text_of(scope)
+    return Fault(reason_pb2.REASON_SCOPE_MISSING, f"the key lacks the scope {text}", scope=text)

@@ -1,0 +1,67 @@
+"""TurnService: turns recorded, watched, cancelled. Nothing here runs one."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from turnwire.v1 import turn_service_pb2 as pb
+from turnwire.v1.turn_pb2 import Turn
+from turnwire.v1.turn_service_pb2_grpc import TurnServiceServicer
+from turnwired.eventlog.journal import Journal
+from turnwired.rules import names
+from turnwired.services.call import Context, Response, caller, note
+from turnwired.services.locks import locked
+from turnwired.services.roster import Roster, must_know
+from turnwired.services.unimplemented import unimplemented
+from turnwired.store import cancel, turn_reads, turns
+
+
+class TurnService(TurnServiceServicer):
+    """Source: proto/turnwire/v1/turn_service.proto."""
+
+    def __init__(self, journal: Journal, roster: Roster, terms: Callable[[], turns.Terms], *, page_bytes: int) -> None:
+        """`terms`: what holds for a turn that is recorded now; raises DRAINING. A page ends early past `page_bytes`."""
+        self._journal = journal
+        self._roster = roster
+        self._terms = terms
+        self._page_bytes = page_bytes
+
+    async def Chat(self, request: pb.ChatRequest, _context: Context) -> AsyncIterator[Response]:
+        recorded = await self._record(request)
+        after = "" if recorded.made else request.after_cursor
+        async with aclosing(self._follow(recorded.turn, after)) as frames:
+            async for frame in frames:
+                yield frame
+
+    async def CreateTurn(self, request: pb.CreateTurnRequest, _context: Context) -> Turn:
+        return (await self._record(request.chat)).turn
+
+    async def GetTurn(self, request: pb.GetTurnRequest, _context: Context) -> Turn:
+        return await self._journal.read(turn_reads.get, caller(), request)
+
+    async def ListTurns(self, request: pb.ListTurnsRequest, _context: Context) -> pb.ListTurnsResponse:
+        return await self._journal.read(turn_reads.list_turns, caller(), request, page_bytes=self._page_bytes)
+
+    async def WatchTurn(self, request: pb.WatchTurnRequest, _context: Context) -> AsyncIterator[Response]:
+        turn = await self._journal.read(turn_reads.to_watch, caller(), request)
+        async with aclosing(self._follow(turn, request.after_cursor)) as frames:
+            async for frame in frames:
+                yield frame
+
+    async def CancelTurn(self, request: pb.CancelTurnRequest, _context: Context) -> pb.CancelTurnResponse:
+        return await self._journal.write_to(locked(request.name), cancel.cancel, caller(), request)
+
+    ResumeTurn = unimplemented
+
+    async def _record(self, request: pb.ChatRequest) -> turns.Recorded:
+        mask = request.session_mask if request.HasField("session_mask") else FieldMask()
+        must_know(self._roster, request.session_patch, mask, "session_patch", allow_unknown=request.allow_unknown_agent)
+        recorded = await self._journal.write_to(locked(request.parent), turns.record, caller(), request, self._terms())
+        note(turn=recorded.turn.name)
+        return recorded
+
+    def _follow(self, turn: Turn, cursor: str) -> AsyncGenerator[Response, None]:
+        ref = names.parse_turn(turn.name)
+        note(session=ref.session.name, turn=turn.name)
+        return self._journal.follow_turn(ref.session.uuid, ref.uuid, cursor)
