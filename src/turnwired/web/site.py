@@ -1,21 +1,33 @@
 """What an endpoint works with: the API's stubs, the settings, a clock, and who asks."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import grpc
 from starlette.requests import Request
 
-from turnwire.v1.agent_service_pb2_grpc import AgentServiceAsyncStub, AgentServiceStub
-from turnwire.v1.attachment_service_pb2_grpc import AttachmentServiceAsyncStub, AttachmentServiceStub
-from turnwire.v1.event_service_pb2_grpc import EventServiceAsyncStub, EventServiceStub
-from turnwire.v1.key_service_pb2_grpc import KeyServiceAsyncStub, KeyServiceStub
-from turnwire.v1.message_service_pb2_grpc import MessageServiceAsyncStub, MessageServiceStub
-from turnwire.v1.node_service_pb2_grpc import NodeServiceAsyncStub, NodeServiceStub
-from turnwire.v1.session_service_pb2_grpc import SessionServiceAsyncStub, SessionServiceStub
-from turnwire.v1.turn_service_pb2_grpc import TurnServiceAsyncStub, TurnServiceStub
+from turnwire.v1.agent_service_pb2_grpc import AgentServiceStub
+from turnwire.v1.attachment_service_pb2_grpc import AttachmentServiceStub
+from turnwire.v1.event_service_pb2_grpc import EventServiceStub
+from turnwire.v1.key_service_pb2_grpc import KeyServiceStub
+from turnwire.v1.message_service_pb2_grpc import MessageServiceStub
+from turnwire.v1.node_service_pb2_grpc import NodeServiceStub
+from turnwire.v1.session_service_pb2_grpc import SessionServiceStub
+from turnwire.v1.turn_service_pb2_grpc import TurnServiceStub
 from turnwired.clock import Clock
 from turnwired.config.settings import Settings
 from turnwired.web.calls import Caller
+
+if TYPE_CHECKING:
+    # Their stubs know grpc.aio; at run time there is one class for both.
+    from turnwire.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+    from turnwire.v1.attachment_service_pb2_grpc import AttachmentServiceAsyncStub
+    from turnwire.v1.event_service_pb2_grpc import EventServiceAsyncStub
+    from turnwire.v1.key_service_pb2_grpc import KeyServiceAsyncStub
+    from turnwire.v1.message_service_pb2_grpc import MessageServiceAsyncStub
+    from turnwire.v1.node_service_pb2_grpc import NodeServiceAsyncStub
+    from turnwire.v1.session_service_pb2_grpc import SessionServiceAsyncStub
+    from turnwire.v1.turn_service_pb2_grpc import TurnServiceAsyncStub
 
 _SCOPE_KEY = "turnwired.site"
 
@@ -24,14 +36,14 @@ _SCOPE_KEY = "turnwired.site"
 class Stubs:
     """A stub of each service, over one channel: in this process or to a server elsewhere."""
 
-    sessions: SessionServiceAsyncStub
-    messages: MessageServiceAsyncStub
-    turns: TurnServiceAsyncStub
-    events: EventServiceAsyncStub
-    attachments: AttachmentServiceAsyncStub
-    agents: AgentServiceAsyncStub
-    nodes: NodeServiceAsyncStub
-    keys: KeyServiceAsyncStub
+    sessions: "SessionServiceAsyncStub"
+    messages: "MessageServiceAsyncStub"
+    turns: "TurnServiceAsyncStub"
+    events: "EventServiceAsyncStub"
+    attachments: "AttachmentServiceAsyncStub"
+    agents: "AgentServiceAsyncStub"
+    nodes: "NodeServiceAsyncStub"
+    keys: "KeyServiceAsyncStub"
 
     @classmethod
     def over(cls, channel: grpc.aio.Channel) -> "Stubs":

@@ -5,13 +5,13 @@ from google.protobuf.any_pb2 import Any
 from google.rpc.error_details_pb2 import ErrorInfo
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.dialects.alumia.chunk_table import check_chunk, check_order, read, said
+from tests.strategies import MESSAGE, TURN, event_streams, turn_ends, whole_turns
 from turnwire.v1.event_pb2 import Event
 from turnwire.v1.message_pb2 import Message
 from turnwire.v1.part_pb2 import Approval, Part, ToolCall, ToolResult
 from turnwire.v1.turn_pb2 import WAIT_KIND_PEER, Turn
-
-from tests.dialects.alumia.chunk_table import check_chunk, check_order, read, said
-from tests.strategies import MESSAGE, TURN, event_streams, turn_ends, whole_turns
 from turnwired.dialects.alumia.stream import GENERIC_ERROR, Encoder
 from turnwired.rules.fold import Fold, finish
 from turnwired.web.streams import Cut

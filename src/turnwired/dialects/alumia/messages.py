@@ -1,5 +1,6 @@
 """Stored messages as UI messages, and the parts of a user's UI message as parts of ours."""
 
+import json
 from collections.abc import Iterator, Mapping
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -76,7 +77,7 @@ def ui_parts(message: Message) -> Iterator[dict[str, object]]:
     done = {"state": "done"} if message.role == Role.ROLE_ASSISTANT else {}
     step = 0
     for part in message.parts:
-        made = _ui_part(part, tools, done, over=over)
+        made = _ui_part(part, tools, done, over=over, own=message.source == NAME)
         if made is None:
             continue
         if part.step != step:
@@ -86,7 +87,7 @@ def ui_parts(message: Message) -> Iterator[dict[str, object]]:
 
 
 def _ui_part(
-    part: Part, tools: Mapping[str, Tool], done: Mapping[str, object], *, over: bool
+    part: Part, tools: Mapping[str, Tool], done: Mapping[str, object], *, over: bool, own: bool
 ) -> dict[str, object] | None:
     match part.WhichOneof("kind"):
         case "text" if part.text.text:
@@ -96,7 +97,7 @@ def _ui_part(
         case "tool_call":
             return _tool_part(tools[part.tool_call.call_id], over=over)
         case "attachment":
-            return _file_part(part)
+            return _file_part(part, own=own)
         case "source":
             return {"type": source_type(part), **source_keys(part), **_carried(part)}
         case "data" if not part.data.transient:
@@ -133,10 +134,12 @@ def tool_type(call: ToolCall) -> dict[str, object]:
     return {"type": f"tool-{call.tool}"}
 
 
-def _file_part(part: Part) -> dict[str, object]:
+def _file_part(part: Part, *, own: bool) -> dict[str, object]:
     file = part.attachment
     name = {"filename": file.filename} if file.filename else {}
-    return {"type": "file", "mediaType": file.media_type, **name, "url": file_url(file), **_carried(part)}
+    made = {"type": "file", "mediaType": file.media_type, **name, "url": file_url(file), **_carried(part)}
+    # Of another surface's file it is that surface's record, in words of its own.
+    return {**json.loads(file.client_record.text), **made} if own and file.client_record.text else made
 
 
 def file_url(file: AttachmentRef) -> str:

@@ -59,7 +59,7 @@ def to_chat(body: Mapping[str, Any], settings: Alumia) -> Chat:
     if not session_id:
         raise Invalid("sessionId or id is required")
     trigger = body.get("trigger", _SUBMIT)
-    if trigger not in {_SUBMIT, _REGENERATE}:
+    if trigger not in (_SUBMIT, _REGENERATE):
         raise Invalid(f"trigger must be {_SUBMIT} or {_REGENERATE}")
     message_id = _string(body, "messageId")
     request = ChatRequest(
