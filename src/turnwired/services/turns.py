@@ -3,8 +3,6 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
-from google.protobuf.field_mask_pb2 import FieldMask
-
 from turnwire.v1 import turn_service_pb2 as pb
 from turnwire.v1.turn_pb2 import Turn
 from turnwire.v1.turn_service_pb2_grpc import TurnServiceServicer
@@ -12,9 +10,8 @@ from turnwired.eventlog.journal import Journal
 from turnwired.rules import names
 from turnwired.services.call import Context, Response, caller, note
 from turnwired.services.locks import locked
-from turnwired.services.roster import Roster, must_know
-from turnwired.services.unimplemented import unimplemented
-from turnwired.store import cancel, turn_reads, turns
+from turnwired.services.roster import Roster, check_agent, check_patch
+from turnwired.store import cancel, resume, turn_reads, turns
 
 
 class TurnService(TurnServiceServicer):
@@ -29,7 +26,7 @@ class TurnService(TurnServiceServicer):
 
     async def Chat(self, request: pb.ChatRequest, _context: Context) -> AsyncIterator[Response]:
         recorded = await self._record(request)
-        after = "" if recorded.made else request.after_cursor
+        after = recorded.cursor if recorded.made else request.after_cursor
         async with aclosing(self._follow(recorded.turn, after)) as frames:
             async for frame in frames:
                 yield frame
@@ -52,11 +49,16 @@ class TurnService(TurnServiceServicer):
     async def CancelTurn(self, request: pb.CancelTurnRequest, _context: Context) -> pb.CancelTurnResponse:
         return await self._journal.write_to(locked(request.name), cancel.cancel, caller(), request)
 
-    ResumeTurn = unimplemented
+    async def ResumeTurn(self, request: pb.ResumeTurnRequest, _context: Context) -> pb.ResumeTurnResponse:
+        terms = self._terms()
+        return await self._journal.write_to(
+            locked(request.name), resume.resume, caller(), request, terms.queue_wait_us, terms.claimant
+        )
 
     async def _record(self, request: pb.ChatRequest) -> turns.Recorded:
-        mask = request.session_mask if request.HasField("session_mask") else FieldMask()
-        must_know(self._roster, request.session_patch, mask, "session_patch", allow_unknown=request.allow_unknown_agent)
+        unknown = request.allow_unknown_agent
+        check_agent(self._roster, request.agent, "agent", allow_unknown=unknown)
+        check_patch(self._roster, request.session_patch, request.session_mask, "session_patch", allow_unknown=unknown)
         recorded = await self._journal.write_to(locked(request.parent), turns.record, caller(), request, self._terms())
         note(turn=recorded.turn.name)
         return recorded

@@ -25,6 +25,8 @@ class Plan:
     output: _M | None = None
     """The message that is gone on with. None: a new one."""
     answers: list[turn_service_pb2.Answer] = field(default_factory=list)
+    resume: TurnRow | None = None
+    """The waiting turn that writes `output`: it goes on, instead of a new one being made."""
     attach: turn_pb2.Turn | None = None
     """The turn that the message began before: nothing is written."""
 
@@ -161,7 +163,15 @@ def _continue(tx: Tx, held: Held, request: turn_service_pb2.ChatRequest.Continue
         .order_by(MessageRow.number.desc())
         .first(tx.db.peewee)
     )
-    return Plan(user=rows.to_message(user) if user else None, output=stored, answers=list(request.answers))
+    waiting = TurnRow.one(
+        tx.db,
+        "session = ? AND state = ? AND output_message = ?",
+        held.id,
+        int(turn_pb2.Turn.STATE_AWAITING_INPUT),
+        row.id,
+    )
+    asked = rows.to_message(user) if user else None
+    return Plan(user=asked, output=stored, answers=list(request.answers), resume=waiting)
 
 
 def _newest_user(tx: Tx, held: Held) -> _M | None:

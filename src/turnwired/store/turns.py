@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from turnwire.v1 import event_pb2, message_pb2, reason_pb2, session_pb2, turn_pb2, turn_service_pb2
 from turnwired.errors import Fault
-from turnwired.rules import fold, masks, names
+from turnwired.rules import answers, fold, masks, names
 from turnwired.rules.caller import Caller
 from turnwired.rules.titles import title_of
-from turnwired.store import ending, leases, prompt, removal, rows
-from turnwired.store.db import Connection
+from turnwired.store import ending, leases, prompt, removal, resume, rows
 from turnwired.store.schema import KeyRow, MessageRow, TurnRow
 from turnwired.store.tx import Held, Tx
 
@@ -44,6 +43,9 @@ class Recorded:
 
     turn: turn_pb2.Turn
     made: bool
+    """Whether this call made it, or made it go on."""
+    cursor: str = ""
+    """Where what this call brings about begins in the log. Empty: at the turn's first event."""
 
 
 def record(tx: Tx, caller: Caller, request: _R.ChatRequest, terms: Terms) -> Recorded:
@@ -60,6 +62,8 @@ def record(tx: Tx, caller: Caller, request: _R.ChatRequest, terms: Terms) -> Rec
     plan = prompt.plan(tx, held, request)
     if plan.attach is not None:
         return Recorded(plan.attach, made=False)
+    if plan.resume is not None:
+        return _resume(tx, held, request, terms, plan, plan.resume)
     agent = _agent(caller, held, request, terms)
     _check_limits(tx, held, caller, terms)
     _clear_the_way(tx, held, request, terms, plan)
@@ -68,6 +72,19 @@ def record(tx: Tx, caller: Caller, request: _R.ChatRequest, terms: Terms) -> Rec
     turn, row = _insert(tx, held, caller, request, terms, agent, user, output)
     _announce(tx, held, request, turn, row, user, output, terms, new_user=plan.new_user)
     return Recorded(rows.to_turn(row), made=True)
+
+
+def _resume(tx: Tx, held: Held, request: _R.ChatRequest, terms: Terms, plan: prompt.Plan, row: TurnRow) -> Recorded:
+    """Go on with a waiting turn: what the answers leave open is closed (D8)."""
+    assert plan.output is not None
+    cursor = held.cursor
+    patch_session(held, request)
+    turn, message = rows.to_turn(row), plan.output
+    resume.take(tx, held, turn, message, plan.answers)
+    answers.close_open(message)
+    claimant = terms.claimant if terms.online(turn.agent) else ""
+    resume.go_on(tx, held, row, turn, message, queue_wait_us=terms.queue_wait_us, claimant=claimant)
+    return Recorded(turn, made=True, cursor=cursor)
 
 
 def patch_session(held: Held, request: _R.ChatRequest) -> None:
