@@ -3,16 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import pytest
 import structlog
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import AioRpcError
 
+from tests.fixtures.api import Refusal, api, api_on_each_store, channel
 from turnwire.v1 import (
     attachment_pb2,
     attachment_service_pb2,
@@ -26,6 +26,8 @@ from turnwired.ids import SeededIds
 from turnwired.services.interceptors.frames import FrameSerializer
 from turnwired.services.interceptors.layers import Layer, Layers
 from turnwired.web.channel import Handlers, InProcessChannel
+
+__all__ = ["api", "api_on_each_store", "channel"]
 
 LIMIT = 20.0
 
@@ -66,46 +68,11 @@ class Served:
             return [await call]
         return [response async for response in call]
 
-    async def refusal(self, method: str = UNARY, request: Message | bytes | None = None, **options: Any) -> "Refusal":
+    async def refusal(self, method: str = UNARY, request: Message | bytes | None = None, **options: Any) -> Refusal:
         """What a call is refused with."""
         with pytest.raises(AioRpcError) as caught:
             await self.answers(method, request, **options)
         return Refusal.of(caught.value)
-
-
-@dataclass
-class Refusal:
-    """An error as a client reads it."""
-
-    code: grpc.StatusCode
-    text: str
-    reason: str = ""
-    facts: dict[str, str] = field(default_factory=dict)
-    retry: float | None = None
-    violations: list[tuple[str, str]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, error: AioRpcError) -> "Refusal":
-        refusal = cls(error.code(), error.details() or "")
-        for key, value in error.trailing_metadata() or ():
-            if key != "grpc-status-details-bin":
-                continue
-            status = status_pb2.Status.FromString(value)
-            assert (status.code, status.message) == (refusal.code.value[0], refusal.text)
-            for detail in status.details:
-                refusal._add(detail)
-        return refusal
-
-    def _add(self, detail: Any) -> None:
-        info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-        bad = error_details_pb2.BadRequest()
-        if detail.Unpack(info):
-            assert info.domain == "turnwire"
-            self.reason, self.facts = info.reason, dict(info.metadata)
-        elif detail.Unpack(retry):
-            self.retry = retry.retry_delay.ToMicroseconds() / 1_000_000
-        elif detail.Unpack(bad):
-            self.violations = [(one.field, one.description) for one in bad.field_violations]
 
 
 def handler(method: str, behaviour: Any) -> Any:

@@ -5,7 +5,7 @@ from turnwire.v1 import reason_pb2
 from turnwire.v1.agent_pb2 import Agent
 from turnwire.v1.agent_service_pb2_grpc import AgentServiceServicer
 from turnwired.errors import Fault
-from turnwired.rules import names, pages
+from turnwired.rules import pages
 from turnwired.services.call import Context, caller
 from turnwired.services.roster import Roster
 
@@ -19,9 +19,7 @@ class AgentService(AgentServiceServicer):
         self._roster = roster
 
     async def GetAgent(self, request: pb.GetAgentRequest, _context: Context) -> Agent:
-        ref = names.parse_agent(request.name)
-        agent = self._roster.get(ref.uid) if ref.uid else None
-        agent = agent or self._roster.get(request.name)
+        agent = self._roster.get(request.name)
         if agent is None:
             raise Fault(reason_pb2.REASON_AGENT_NOT_FOUND, "Agent not found", agent=request.name)
         if caller().agent not in {"", agent.name}:

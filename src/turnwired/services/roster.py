@@ -27,8 +27,8 @@ class Roster(Protocol):
         """All of them."""
         ...
 
-    def get(self, name_or_uid: str) -> Agent | None:
-        """One by its name or its uid."""
+    def get(self, name: str) -> Agent | None:
+        """One by its name, or by its uid as `agents/{uid}`. Raises FIELD_INVALID for what is no such name."""
         ...
 
     def overlay(self, session: Session) -> None:
@@ -36,15 +36,20 @@ class Roster(Protocol):
         ...
 
 
-def must_know(roster: Roster, session: Session, mask: FieldMask | None, field: str, *, allow_unknown: bool) -> None:
-    """Refuse a session whose agent is to be one that was never known. Raises AGENT_NOT_FOUND, FIELD_INVALID.
+def check_agent(roster: Roster, name: str, field: str, *, allow_unknown: bool) -> None:
+    """Refuse an agent's name that a request gives in `field`, if it is set.
 
-    `mask` says whether its agent counts, as in an update; `field` is the session's, for the refusal.
+    AGENT_NOT_FOUND for one that was never known, unless `allow_unknown`; FIELD_INVALID for what can be none.
     """
-    paths = mask.paths if mask is not None else ()
-    if not session.agent or (paths and "agent" not in paths):
+    if not name:
         return
-    if not names.parse_agent(session.agent, f"{field}.agent").agent_id:
-        raise Fault(reason_pb2.REASON_FIELD_INVALID, f"{field}.agent must be agents/NAME", field=f"{field}.agent")
-    if not allow_unknown and not roster.known(session.agent):
-        raise Fault(reason_pb2.REASON_AGENT_NOT_FOUND, "Agent not found", agent=session.agent)
+    if not names.parse_agent(name, field).agent_id:
+        raise Fault(reason_pb2.REASON_FIELD_INVALID, f"{field} must be agents/NAME", field=field)
+    if not allow_unknown and not roster.known(name):
+        raise Fault(reason_pb2.REASON_AGENT_NOT_FOUND, "Agent not found", agent=name)
+
+
+def check_patch(roster: Roster, patch: Session, mask: FieldMask, field: str, *, allow_unknown: bool) -> None:
+    """As `check_agent`, for the agent of a session's new values, if the mask takes it."""
+    if not mask.paths or "agent" in mask.paths:
+        check_agent(roster, patch.agent, f"{field}.agent", allow_unknown=allow_unknown)

@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from typing import Concatenate, Final, ParamSpec
 
-from google.protobuf.field_mask_pb2 import FieldMask
-
 from turnwire.v1 import session_service_pb2 as pb
 from turnwire.v1.session_pb2 import Session
 from turnwire.v1.session_service_pb2_grpc import SessionServiceServicer
 from turnwired.eventlog.journal import Journal
 from turnwired.services.call import Context, caller
 from turnwired.services.locks import locked
-from turnwired.services.roster import Roster, must_know
+from turnwired.services.roster import Roster, check_agent, check_patch
 from turnwired.services.unimplemented import unimplemented
 from turnwired.store import session_batches, session_life, session_lists, sessions, transcripts
 from turnwired.store.tx import Tx
@@ -33,7 +31,7 @@ class SessionService(SessionServiceServicer):
         self._retention_us = round(retention_seconds * 1_000_000)
 
     async def CreateSession(self, request: pb.CreateSessionRequest, _context: Context) -> Session:
-        must_know(self._roster, request.session, None, "session", allow_unknown=request.allow_unknown_agent)
+        check_agent(self._roster, request.session.agent, "session.agent", allow_unknown=request.allow_unknown_agent)
         return self._shown((await self._journal.write(sessions.create, caller(), request)).session)
 
     async def GetSession(self, request: pb.GetSessionRequest, _context: Context) -> Session:
@@ -48,8 +46,8 @@ class SessionService(SessionServiceServicer):
         return page
 
     async def UpdateSession(self, request: pb.UpdateSessionRequest, _context: Context) -> Session:
-        mask = request.update_mask if request.HasField("update_mask") else FieldMask()
-        must_know(self._roster, request.session, mask, "session", allow_unknown=request.allow_unknown_agent)
+        unknown = request.allow_unknown_agent
+        check_patch(self._roster, request.session, request.update_mask, "session", allow_unknown=unknown)
         return await self._write(request.session.name, sessions.update, caller(), request)
 
     async def DeleteSession(self, request: pb.DeleteSessionRequest, _context: Context) -> Session:
