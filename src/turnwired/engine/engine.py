@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
-from turnwire.v1 import reason_pb2, turn_pb2
 
+from turnwire.v1 import reason_pb2, turn_pb2
 from turnwired.bus.base import News
 from turnwired.clock import Clock
 from turnwired.config.settings import Settings
@@ -37,6 +37,7 @@ class Engine:
         journal: Journal,
         registry: Registry,
         roster: Roster,
+        *,
         clock: Clock,
         ids: Ids,
         settings: Settings,
@@ -57,7 +58,7 @@ class Engine:
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
         self._checks: set[asyncio.Task[None]] = set()
-        self.on_keys: Callable[[], None] = lambda: None
+        self.on_keys: Callable[[], None] = _ignore
         """A key changed somewhere."""
 
     async def start(self) -> None:
@@ -201,3 +202,7 @@ class Engine:
                     await self._journal.write_to(session, leases.claim, session, process, self._roster.claims)
                 except Fault as fault:
                     log.warning("a turn could not be claimed", session=session, reason=fault.text)
+
+
+def _ignore() -> None:
+    return None

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
-from turnwire.v1 import reason_pb2, turn_pb2
 
+from turnwire.v1 import reason_pb2, turn_pb2
 from turnwired.clock import Clock
 from turnwired.config.sections import Leases
 from turnwired.engine.roster import Roster

@@ -1,7 +1,6 @@
 """Which agents there are, and whether something serves them now: what services and the engine ask."""
 
 from turnwire.v1 import agent_pb2, session_pb2
-
 from turnwired.providers.registry import Registry
 from turnwired.rules import names
 

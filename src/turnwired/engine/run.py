@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
-from turnwire.v1 import event_pb2, message_pb2, reason_pb2, turn_pb2, usage_pb2
 
+from turnwire.v1 import event_pb2, message_pb2, reason_pb2, turn_pb2, usage_pb2
 from turnwired.clock import Clock
 from turnwired.config.sections import Turns
 from turnwired.errors import Fault
@@ -53,7 +53,7 @@ class Runner:
         self._clock = clock
         self._ids = ids
         self._settings = settings
-        self.on_end: Callable[[_T], None] = lambda turn: None
+        self.on_end: Callable[[_T], None] = _ignore
 
     async def run(self, run: Run, provider: Provider | None) -> None:
         """Run a turn to its end, and write that end, unless another owner has the turn by then."""
@@ -67,7 +67,7 @@ class Runner:
                 await self._end(run, said, how)
             except Fault as fault:
                 if fault.reason != reason_pb2.REASON_ATTEMPT_STALE:
-                    log.error("a turn's end could not be written", reason=fault.text)
+                    log.warning("a turn's end could not be written", reason=fault.text)
 
     async def _drive(self, run: Run, provider: Provider | None, said: "_Said") -> Ending:
         if provider is None:
@@ -206,6 +206,10 @@ class _History:
         """The newest `limit` final messages before the turn's output message, oldest first."""
         claimed = self._claimed
         return await self._journal.read(history, claimed.lease.session, claimed.base.number, limit)
+
+
+def _ignore(_turn: _T) -> None:
+    return None
 
 
 def _failed(reason: reason_pb2.Reason.ValueType, text: str, **facts: str) -> Ending:

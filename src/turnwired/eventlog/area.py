@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
 from turnwire.v1 import event_pb2, session_pb2
-
 from turnwired.clock import Clock
 from turnwired.config.sections import Log
 from turnwired.eventlog.buffer import WatchFrame
@@ -110,7 +109,7 @@ def _news(
         first = db.one(
             "SELECT coalesce(min(first_seq), 0) FROM event WHERE session = ? AND time_us >= ?", session, began_us
         )
-        after = max(0, int(first[0]) - 1) if first and first[0] else int(1 << 62)
+        after = max(0, int(first[0]) - 1) if first and first[0] else (1 << 62)
     page = events.page(db, session, after, coarse=True)
     return page, rows.to_session(rows.find_by_id(db, session))
 

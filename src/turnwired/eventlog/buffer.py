@@ -4,7 +4,6 @@ import asyncio
 from collections import deque
 
 from turnwire.v1 import event_pb2
-
 from turnwired.rules.frames import Frame
 from turnwired.store import wire
 from turnwired.store.tx import Logged

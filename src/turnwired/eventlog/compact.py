@@ -1,4 +1,4 @@
-"""Compaction: after its grace, the deltas of a turn that is over leave the log; the stored message has what they said."""
+"""Compaction: after its grace, the deltas of a turn that is over leave the log. Their message has what they said."""
 
 import structlog
 

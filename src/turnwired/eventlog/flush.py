@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from turnwire.v1 import reason_pb2
-
 from turnwired.clock import Clock
 from turnwired.config.sections import Log
 from turnwired.errors import Fault
@@ -94,9 +93,9 @@ class Flusher:
         self._closed = False
         self._spaced_from = -1e9
         self._task: asyncio.Task[None] | None = None
-        self.on_commit: Callable[[Outcome], None] = lambda outcome: None
+        self.on_commit: Callable[[Outcome], None] = _no_outcome
         """Publishes and hints: called on the loop after each commit, before any write returns."""
-        self.on_measure: Callable[[float, int], None] = lambda seconds, events: None
+        self.on_measure: Callable[[float, int], None] = _no_measure
 
     def start(self) -> None:
         """Begin to write."""
@@ -211,6 +210,14 @@ class Flusher:
         self._appends[pen.lease.turn] = (pen, append)
         self._urgent.set()
         self._work.set()
+
+
+def _no_outcome(_outcome: Outcome) -> None:
+    return None
+
+
+def _no_measure(_seconds: float, _events: int) -> None:
+    return None
 
 
 def _join(append: Append, later: Append) -> None:

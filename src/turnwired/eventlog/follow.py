@@ -8,12 +8,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
 from turnwire.v1 import event_pb2, reason_pb2, session_pb2
-
 from turnwired.clock import Clock
 from turnwired.config.sections import Log
 from turnwired.errors import Fault
 from turnwired.eventlog.area import AreaFollower
-from turnwired.eventlog.buffer import WatchFrame, Watcher, frame_of
+from turnwired.eventlog.buffer import Watcher, WatchFrame, frame_of
 from turnwired.eventlog.hub import Hub
 from turnwired.rules import cursors
 from turnwired.rules.caller import Caller
@@ -40,8 +39,8 @@ class Follower:
         """Follow a session from after `cursor`, or from its log's start, until the caller leaves or it is purged.
 
         Yields the attach frame first (OK or GAP), then each event once, in log order; when quiet, a heartbeat each
-        `log.watch_heartbeat`. With `coarse` without deltas, parts and steps. With `from_now` and no usable cursor it begins
-        with a GAP at the log's end. A reader so slow that the log was compacted past it gets a GAP again. Raises
+        `log.watch_heartbeat`. With `coarse` without deltas, parts and steps. With `from_now` and no usable cursor it
+        begins with a GAP at the log's end. A reader so slow that the log was compacted past it gets a GAP again. Raises
         SESSION_NOT_FOUND or CURSOR_INVALID before the first frame. A draining server ends it with a frame that says so.
         """
         after = _decode(cursor, lenient=from_now)
@@ -61,8 +60,8 @@ class Follower:
         """Follow a turn from after `cursor`, or from its start, to its end.
 
         The attach frame says OK, GAP, or TERMINAL if it is over; the last frame holds its `turn_ended`. Raises
-        SESSION_NOT_FOUND, TURN_NOT_FOUND or CURSOR_INVALID before the first frame, and DRAINING, behind a frame that says
-        where to go on, when the server goes away.
+        SESSION_NOT_FOUND, TURN_NOT_FOUND or CURSOR_INVALID before the first frame, and DRAINING, behind a frame that
+        says where to go on, when the server goes away.
         """
         after = _decode(cursor, lenient=False)
         with self._hub.watcher(session, turn) as watcher:
@@ -70,10 +69,7 @@ class Follower:
             walk = _Walk(self, watcher, turn, coarse=False)
             start = max(after.seq if after else 0, stands.turn_first - 1)
             walk.place(stands.generation, start)
-            inside = after is not None and stands.turn_first <= after.seq < stands.turn_end
-            if after and (after.generation != stands.generation or after.seq > stands.head):
-                yield await self._gap(walk, stands)
-            elif inside and (stands.turn_compacted or (after and after.seq < stands.blanked_seq)):
+            if after is not None and _missed(after, stands):
                 yield await self._gap(walk, stands)
             elif stands.turn_end:
                 over = start >= stands.turn_end
@@ -109,7 +105,7 @@ class Follower:
 class _Walk:
     """One follower on its way along the log."""
 
-    def __init__(self, follower: Follower, watcher: Watcher, turn: str | None, coarse: bool) -> None:  # noqa: FBT001
+    def __init__(self, follower: Follower, watcher: Watcher, turn: str | None, coarse: bool) -> None:
         self.watcher = watcher
         self.generation = 1
         self.seq = 0
@@ -259,6 +255,14 @@ def _fits(after: cursors.Cursor, stands: events.Standing, *, coarse: bool) -> bo
     if after.generation != stands.generation or after.seq > stands.head:
         return False
     return not (after.seq < stands.blanked_seq or (not coarse and after.seq < stands.compacted_seq))
+
+
+def _missed(after: cursors.Cursor, stands: events.Standing) -> bool:
+    """Whether what a turn said after a cursor is not in the log any more, or the cursor is of another log."""
+    if after.generation != stands.generation or after.seq > stands.head:
+        return True
+    inside = stands.turn_first <= after.seq < stands.turn_end
+    return inside and (stands.turn_compacted or after.seq < stands.blanked_seq)
 
 
 def _holes(stands: events.Standing, *, coarse: bool) -> bool:

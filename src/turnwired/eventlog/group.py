@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from turnwire.v1 import reason_pb2
 
+from turnwire.v1 import reason_pb2
 from turnwired.errors import Fault
 from turnwired.ids import Ids
-from turnwired.store import events
+from turnwired.store import events, locks
 from turnwired.store.db import RETRY_SECONDS, Connection
 from turnwired.store.errors import StoreError
 from turnwired.store.tx import Claimed, Hint, Lease, Logged, Tx
@@ -57,8 +57,8 @@ class Scene:
 def run_group(scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[events.Append]) -> Outcome:
     """Commit a group. Each op's result or error is left in it; a refused one harms no other.
 
-    If the store fails under the group, its ops are tried again one by one, so that one that cannot get its lock does not
-    hold up the rest.
+    If the store fails under the group, its ops are tried again one by one, so that one that cannot get its lock does
+    not hold up the rest.
     """
     try:
         return _commit(scene, now_us, ops, appends)
@@ -141,20 +141,7 @@ def _run(tx: Tx, op: Op, *, alone: bool) -> bool:
 def _lock(
     db: Connection, ops: Sequence[Op], appends: Sequence[events.Append]
 ) -> tuple[list[events.Append], list[events.Append]]:
-    # Sorted, before all else: two replicas that lock many sessions in different orders would deadlock (core.md, 4.12).
-    wanted = sorted({op.session for op in ops if op.session is not None})
-    if wanted:
-        db.all(f"SELECT id FROM session WHERE id IN ({','.join('?' * len(wanted))}) ORDER BY id FOR UPDATE", *wanted)
-    spare = sorted({one.lease.session for one in appends} - set(wanted))
-    if not spare:
-        return list(appends), []
-    found = db.all(
-        f"SELECT id FROM session WHERE id IN ({','.join('?' * len(spare))}) ORDER BY id FOR UPDATE SKIP LOCKED", *spare
-    )
-    free = {row[0] for row in found} | set(wanted)
-    there = db.all(f"SELECT id FROM session WHERE id IN ({','.join('?' * len(spare))})", *spare)
-    # A session that is gone is not locked: its appends are refused, not kept for ever.
-    held = {row[0] for row in there} - free
-    return [one for one in appends if one.lease.session not in held], [
-        one for one in appends if one.lease.session in held
-    ]
+    wanted = {op.session for op in ops if op.session is not None}
+    held = locks.lock(db, wanted, {one.lease.session for one in appends})
+    free = [one for one in appends if one.lease.session not in held]
+    return free, [one for one in appends if one.lease.session in held]

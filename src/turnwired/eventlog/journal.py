@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import structlog
-from turnwire.v1 import session_pb2
 
+from turnwire.v1 import session_pb2
 from turnwired.bus.base import Bus, News
 from turnwired.bus.postgres import CHANNEL
 from turnwired.clock import Clock
@@ -34,7 +34,9 @@ log = structlog.get_logger(__name__)
 class Journal:
     """What services and the engine share: neither knows the other."""
 
-    def __init__(self, store: Store, bus: Bus, clock: Clock, ids: Ids, settings: Log, lease_settings: Leases) -> None:
+    def __init__(
+        self, store: Store, bus: Bus, *, clock: Clock, ids: Ids, settings: Log, lease_settings: Leases
+    ) -> None:
         self.store = store
         self.process = ids.process_id()
         self._bus = bus
@@ -49,9 +51,9 @@ class Journal:
         self.flusher.on_commit = self._committed
         self._follower = Follower(store, self.hub, clock, settings)
         self._tasks: list[asyncio.Task[None]] = []
-        self.on_news: Callable[[News], None] = lambda news: None
+        self.on_news: Callable[[News], None] = _ignore
         """What the engine wants to know: `queue`, `fence`, `keys`, `nodes`, `lost`. Called on the loop."""
-        self.on_claimed: Callable[[Claimed], None] = lambda claimed: None
+        self.on_claimed: Callable[[Claimed], None] = _ignore
         """A turn was claimed for this process by the transaction that recorded it."""
 
     async def start(self) -> None:
@@ -77,7 +79,8 @@ class Journal:
     async def write(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function of a transaction in the next group, and give its result once that is committed.
 
-        Raises what it raises (nothing of it is written then), or STORE_UNAVAILABLE. Cancelling cancels the waiting only.
+        Raises what it raises (nothing of it is written then), or STORE_UNAVAILABLE. Cancelling cancels the waiting
+        only.
         """
         result: T = await self.flusher.op(Op(partial(_call, fn, args, kwargs)))
         return result
@@ -177,6 +180,10 @@ class Journal:
                     self.hub.nudge(session)
             except Fault as fault:
                 log.warning("the log could not be polled", reason=fault.text)
+
+
+def _ignore(_: object) -> None:
+    return None
 
 
 def _renewing(db: Connection, process: str, now_us: int, lease_us: int) -> None:

@@ -83,7 +83,7 @@ def cancel_open(
     *,
     only: Collection[str] | None = None,
 ) -> list[turn_pb2.Turn]:
-    """Cancel a session's turns in some states, newest first so that none is claimed in between; `only`: of these ids."""
+    """Cancel a session's turns in some states, newest first: none is claimed in between. `only`: of these ids."""
     ended = []
     for row in reversed(rows.open_turns(tx.db, held.id)):
         if row.state not in states or (only is not None and row.id not in only):

@@ -1,7 +1,6 @@
 """What an agent is given of a session's past (decisions.md, D7)."""
 
 from turnwire.v1 import message_pb2
-
 from turnwired.rules.history import cleaned
 from turnwired.store import rows
 from turnwired.store.db import Connection

@@ -56,7 +56,7 @@ def create(tx: Tx, caller: Caller, key: Key) -> service.CreateKeyResponse:
     if key.style == Key.STYLE_HAPI:
         granted |= {options_pb2.SCOPE_NAMESPACES}
     del made.scopes[:]
-    made.scopes.extend(scopes.texts_of(granted))
+    made.scopes.extend(scopes.format(granted))
     made.style = key.style or Key.STYLE_PLAIN
     look = _AGENT_LOOK if key.style == Key.STYLE_GUAYABA and key.agent else _LOOKS[key.style]
     secret = look + tx.ids.token(_SECRET_BYTES)

@@ -22,11 +22,15 @@ _SQLITE: Final = {
     "text": "TEXT",
     "blob": "BLOB",
     "without_rowid": "WITHOUT ROWID",
+    "unique_number": "UNIQUE (number)",
 }
 _POSTGRES: Final = {
     "text": 'TEXT COLLATE "C"',
     "blob": "BYTEA",
     "without_rowid": "",
+    # An ordinary index would be in number's order over all sessions: for a page of one of them the planner may walk it,
+    # and skip the messages of all others.
+    "unique_number": "EXCLUDE USING hash (number WITH =)",
 }
 _COUNTER: Final = "{counter}"
 _SQLITE_COUNTER: Final = ("CREATE TABLE counter (value BIGINT NOT NULL)", "INSERT INTO counter (value) VALUES (0)")

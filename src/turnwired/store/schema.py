@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from peewee import BigIntegerField, BlobField, BooleanField, CompositeKey, IntegerField, Model, TextField
 
-
 if TYPE_CHECKING:
     from turnwired.store.db import Connection
 
@@ -285,5 +284,5 @@ def _statements(table: type[Table]) -> tuple[tuple[str, ...], str, str]:
     columns = ", ".join(field.column_name for field in fields)
     name = table._meta.table_name  # noqa: SLF001
     places = ", ".join("?" * len(fields))
-    select = f"SELECT {columns} FROM {name} WHERE "  # noqa: S608 (names of our own)
+    select = f"SELECT {columns} FROM {name} WHERE "
     return tuple(field.name for field in fields), select, f"INSERT INTO {name} ({columns}) VALUES ({places})"

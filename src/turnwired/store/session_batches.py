@@ -9,6 +9,7 @@ from turnwired.rules import filters
 from turnwired.rules.caller import Caller
 from turnwired.store import purge
 from turnwired.store.session_life import put_away
+from turnwired.store.session_lists import FILTER_CHARACTERS
 from turnwired.store.session_where import where
 from turnwired.store.tx import Held, Tx
 
@@ -22,14 +23,20 @@ class Batch:
 
 
 def batch_delete(
-    tx: Tx, caller: Caller, request: BatchDeleteSessionsRequest, *, retention_us: int, limit: int = 50
+    tx: Tx,
+    caller: Caller,
+    request: BatchDeleteSessionsRequest,
+    *,
+    retention_us: int,
+    limit: int = 50,
+    filter_characters: int = FILTER_CHARACTERS,
 ) -> Batch:
     """Delete at most `limit` of the sessions that the filter takes; call it again while there are more.
 
     It takes what a list with the same filter shows to the caller, and never more: a session that changes before it is
     locked is judged as it is then. Raises FIELD_MISSING without a filter, FIELD_INVALID for a bad one.
     """
-    tree = filters.parse(request.filter)
+    tree = filters.parse(request.filter, filter_characters)
     if tree is None:
         raise Fault(reason_pb2.REASON_FIELD_MISSING, "filter must be set", field="filter")
     sql, params = where(caller, tree, show_archived=request.show_archived)

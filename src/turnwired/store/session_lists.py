@@ -16,6 +16,9 @@ from turnwired.store.session_where import where
 PAGE_BYTES = 4 * 1024 * 1024
 """After so many bytes a page ends early, unless told otherwise."""
 
+FILTER_CHARACTERS = 2_000
+"""A longer filter is refused, unless told otherwise."""
+
 _DEFAULT, _MAX = 50, 500
 
 
@@ -36,6 +39,7 @@ def list_sessions(
     *,
     servable: Collection[str] = (),
     page_bytes: int = PAGE_BYTES,
+    filter_characters: int = FILTER_CHARACTERS,
 ) -> service.ListSessionsResponse:
     """The sessions of the caller's namespace that the request asks for, a page at a time.
 
@@ -43,7 +47,7 @@ def list_sessions(
     SESSION_ORDER_ATTENTION looks at it. Raises PAGE_TOKEN_INVALID, FIELD_INVALID.
     """
     size = pages.page_size(request.page_size, _DEFAULT, _MAX)
-    taken = filters.parse(request.filter)
+    taken = filters.parse(request.filter, filter_characters)
     keys = _keys(request, servable)
     position = pages.position(request, *[key.kind for key in keys])
     sql, params = where(

@@ -29,19 +29,19 @@ STATEMENTS = (
         session {text} PRIMARY KEY, namespace {text} NOT NULL, head BIGINT NOT NULL, purge_us BIGINT NOT NULL)""",
     "CREATE INDEX tombstone_by_purge ON tombstone (purge_us)",
     """CREATE TABLE message (
-        id {text} PRIMARY KEY, session {text} NOT NULL, number BIGINT NOT NULL UNIQUE, seq BIGINT, role INTEGER NOT NULL,
+        id {text} PRIMARY KEY, session {text} NOT NULL, number BIGINT NOT NULL, seq BIGINT, role INTEGER NOT NULL,
         state INTEGER NOT NULL, client_id {text}, turn {text}, has_content BOOLEAN NOT NULL, create_us BIGINT NOT NULL,
-        data {blob} NOT NULL)""",
+        data {blob} NOT NULL, {unique_number})""",
     # The columns behind `number` are what lists filter by: counting and skipping then read no rows.
     "CREATE INDEX message_by_number ON message (session, number, state, role, has_content)",
     "CREATE UNIQUE INDEX message_seq ON message (session, seq) WHERE seq IS NOT NULL",
     "CREATE UNIQUE INDEX message_client_id ON message (session, client_id) WHERE client_id IS NOT NULL",
     """CREATE TABLE turn (
-        id {text} PRIMARY KEY, session {text} NOT NULL, namespace {text} NOT NULL, number BIGINT NOT NULL UNIQUE,
-        state INTEGER NOT NULL, attempt INTEGER NOT NULL, agent {text} NOT NULL, request_id {text}, digest {blob} NOT NULL,
-        input_message {text}, output_message {text} NOT NULL, owner {text}, lease_us BIGINT, deadline_us BIGINT,
+        id {text} PRIMARY KEY, session {text} NOT NULL, namespace {text} NOT NULL, number BIGINT NOT NULL,
+        state INTEGER NOT NULL, attempt INTEGER NOT NULL, agent {text} NOT NULL, request_id {text},
+        digest {blob} NOT NULL, input_message {text}, output_message {text} NOT NULL, owner {text}, lease_us BIGINT, deadline_us BIGINT,
         spoke BOOLEAN NOT NULL, first_seq BIGINT NOT NULL, last_seq BIGINT NOT NULL, compacted BOOLEAN NOT NULL,
-        end_us BIGINT, data {blob} NOT NULL)""",
+        end_us BIGINT, data {blob} NOT NULL, {unique_number})""",
     "CREATE INDEX turn_by_session ON turn (session, number)",
     # 2 is RUNNING, 3 AWAITING_INPUT: at most one such turn a session.
     "CREATE UNIQUE INDEX turn_slot ON turn (session) WHERE state IN (2, 3)",
