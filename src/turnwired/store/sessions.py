@@ -60,7 +60,8 @@ def create(tx: Tx, caller: Caller, request: session_service_pb2.CreateSessionReq
     session.create_time.FromMicroseconds(tx.now_us)
     session.update_time.FromMicroseconds(tx.now_us)
     held = tx.adopt(_insert(tx, session))
-    write_labels(tx, held)
+    if session.labels:
+        write_labels(tx, held)
     held.add(event_pb2.Event(session_created=event_pb2.SessionChanged(session=session)))
     return Made(shown(held), made=True)
 
