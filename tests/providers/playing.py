@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 
 from turnwire.v1.event_pb2 import Event
 from turnwire.v1.message_pb2 import Message
-from turnwire.v1.part_pb2 import Approval, Part, ToolResult
+from turnwire.v1.part_pb2 import Approval, Part, ToolCall
 from turnwire.v1.session_pb2 import Session
 from turnwire.v1.turn_pb2 import Turn
+from turnwire.v1.turn_service_pb2 import Answer
 from turnwired.clock import Clock, SystemClock
 from turnwired.config.agents import EchoAgent
 from turnwired.ids import SeededIds
@@ -15,6 +16,7 @@ from turnwired.providers.echo import Echo
 from turnwired.providers.output import Output, Reasoning, Text, ToolInputDelta
 from turnwired.providers.registry import facts_of
 from turnwired.providers.writer import PartWriter
+from turnwired.rules.answers import merge
 from turnwired.rules.fold import Fold
 
 BASE = Message(name="sessions/s/messages/00000000-0000-4000-8000-0000000000aa")
@@ -93,19 +95,22 @@ async def played_echo(text: str, base: Message | None = None, **settings: object
 
 
 def answered(message: Message, *, approved: bool = True, reason: str = "", output: str = '"done"') -> Message:
-    """The message with every question in it answered, as ResumeTurn answers them."""
-    fold = Fold(message)
-    for part in list(message.parts):
-        if part.HasField("approval") and part.approval.state == Approval.STATE_REQUESTED:
-            decided = Part()
-            decided.CopyFrom(part)
-            decided.approval.state = Approval.STATE_APPROVED if approved else Approval.STATE_DENIED
-            decided.approval.reason = reason
-            fold.feed(Event(part_set={"part": decided}))
-        elif part.HasField("tool_call") and part.tool_call.state == part.tool_call.STATE_AWAITING_RESULT:
-            result = ToolResult(call_id=part.tool_call.call_id, tool=part.tool_call.tool, output={"text": output})
-            fold.feed(Event(part_set={"part": Part(id=f"{part.id}-answer", tool_result=result)}))
-    return fold.message()
+    """The message with every question in it answered."""
+    merged = Message()
+    merged.CopyFrom(message)
+    decision = {"approved": approved, "reason": reason}
+    given = [
+        Answer(approval={"approval_id": part.approval.approval_id, **decision})
+        for part in message.parts
+        if part.HasField("approval") and part.approval.state == Approval.STATE_REQUESTED
+    ]
+    given += [
+        Answer(tool_result={"call_id": part.tool_call.call_id, "output": {"text": output}})
+        for part in message.parts
+        if part.HasField("tool_call") and part.tool_call.state == ToolCall.STATE_AWAITING_RESULT
+    ]
+    assert merge(merged, given, now_us=1) == []
+    return merged
 
 
 def spoken(outputs: list[Output]) -> list[str]:

@@ -140,6 +140,9 @@ class TestDirections:
         assert (await played_echo("/repeat 3 ho")).deltas == ["ho ", "ho ", "ho "]
         assert (await played_echo("/repeat 0 ho")).deltas == []
 
+    async def test_settings_of_the_stage_are_no_output(self):
+        assert (await played_echo("/pace 0\n/sleep 0\n/pace 1.5")).kinds == ["usage_reported"]
+
     async def test_reason_gives_reasoning_deltas(self):
         played = await played_echo("/reason Let| me see\n42")
         assert (thought(played.outputs), played.deltas) == (["Let", " me see"], ["42"])

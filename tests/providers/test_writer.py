@@ -357,9 +357,29 @@ class TestMalformed:
         with pytest.raises(Malformed):
             writer.write(Step())
 
-    def test_numbers_may_have_any_number_of_digits(self):
-        digits = "9" * 10_000
+    def test_numbers_keep_their_digits_up_to_what_a_double_holds(self):
+        digits = "9" * 300
         assert written(DataOut("d", digits))[2].parts[0].data.value.text == digits
+        assert refused(DataOut("d", "9" * 10_000))
+
+    @pytest.mark.parametrize(
+        ("given", "kept"),
+        [
+            (r'{"a":"x\u0000y\ud800z"}', '{"a":"xyz"}'),
+            (r'"\ud83d\ude00"', r'"\ud83d\ude00"'),
+            (r'"\\u0000"', r'"\\u0000"'),
+            ('"a\0b\ud800"', '"ab"'),
+            (r'"\u\u00000000"', '""'),
+        ],
+    )
+    def test_json_is_kept_to_the_letter_but_for_what_no_store_takes(self, given, kept):
+        assert written(DataOut("d", given))[2].parts[0].data.value.text == kept
+
+    def test_input_that_was_streamed_is_cleaned_when_it_is_whole(self):
+        _, _, message = written(
+            ToolInputDelta("c", '{"x":"', "t"), ToolInputDelta("c", '\\u0000"}'), ToolCall("c", "t")
+        )
+        assert message.parts[0].tool_call.input.text == '{"x":""}'
 
 
 calls = st.integers(0, 3).map("c{}".format)

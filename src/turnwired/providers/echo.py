@@ -4,6 +4,7 @@ It reads nothing but the turn's input and the message that it writes, so that th
 output. What it played before it waited is in that message: a later run goes on from there (see `place`).
 """
 
+import asyncio
 import base64
 from collections.abc import AsyncGenerator
 from itertools import islice
@@ -28,7 +29,7 @@ from turnwired.providers.output import (
     UsageOut,
 )
 from turnwired.providers.pacing import Pacing
-from turnwired.providers.place import PEER_MARK, call_id, mark_id, place_in
+from turnwired.providers.place import PEER_MARK, Place, call_id, mark_id, place_in
 from turnwired.providers.stage import CallKind
 from turnwired.rules.fold import counted_tokens
 
@@ -37,6 +38,9 @@ _NEEDS = {
     CallKind.ASK: Needs.APPROVAL,
     CallKind.CLIENT: Needs.CLIENT_RESULT,
 }
+
+_LONG = 65_536
+"""Characters of a script from which on it is read in a thread, so that other turns need not wait for that."""
 
 
 class Echo:
@@ -75,15 +79,17 @@ class _Run:
         self._turn = turn
         self._directions = settings.stage_directions
         self._pacing = Pacing(turn.clock, settings.pace_ms / 1_000)
-        self._place = place_in(turn.text, turn.base, directions=self._directions)
+        self._counts = not (self._directions and stage.reports_usage(turn.text))
         self._text = _Words()
         self._reasoning = _Words()
 
     async def outputs(self) -> AsyncGenerator[Output, None]:
-        place = self._place
+        place = await self._place()
+        fresh = place.fresh
         for index, (line, direction) in enumerate(stage.script(self._turn.text, directions=self._directions)):
             if isinstance(direction, stage.Pace):
                 self._pacing.change(direction.seconds)
+                continue
             if index < place.index:
                 continue
             if isinstance(direction, stage.Say):
@@ -94,6 +100,7 @@ class _Run:
                 others.end()
                 for piece in islice(direction.pieces, place.pieces if index == place.index else 0, None):
                     if piece:
+                        fresh = True
                         await self._pacing.delta()
                         words.take(piece)
                         yield Reasoning(piece) if direction.reasoning else piece
@@ -116,8 +123,9 @@ class _Run:
                     if result is None:
                         break
                     yield result
+                    fresh = direction.kind is CallKind.TOOL
                 case stage.Peer():
-                    if line in place.marked:
+                    if not fresh:
                         yield DataOut(PEER_MARK, f'{{"line":{line}}}', data_id=mark_id(line))
                     yield AwaitPeer()
                     break
@@ -128,9 +136,18 @@ class _Run:
                         yield output
                     raise _error(direction)
                 case _:
+                    fresh = fresh or not isinstance(direction, stage.NextStep)
                     yield _part(direction, line)
         for output in self._usage():
             yield output
+
+    async def _place(self) -> Place:
+        text, base = self._turn.text, self._turn.base
+        if not base.parts:
+            return Place()
+        if len(text) <= _LONG:
+            return place_in(text, base, directions=self._directions)
+        return await asyncio.to_thread(place_in, text, base, directions=self._directions)
 
     def _result(self, asked: str, call: stage.Call) -> ToolResult | None:
         """What a call came to; None while it waits."""
@@ -144,7 +161,7 @@ class _Run:
         return ToolResult(asked, denied=next(reasons, ""))
 
     def _usage(self) -> list[Output]:
-        if self._place.reports_usage:
+        if not self._counts:
             return []
         usage = Usage(output_tokens=self._text.count + self._reasoning.count, counted=True)
         usage.reasoning_tokens = self._reasoning.count

@@ -15,9 +15,7 @@ _MAX_TOKENS = 2**53
 
 def to_json(text: str) -> Json:
     """A JSON text that was checked."""
-    text = clean(text)
-    jsontext.check(text)
-    return Json(text=text)
+    return Json(text=jsontext.storable(clean(text)))
 
 
 def to_result(output: ToolResult) -> pb.ToolResult:

@@ -1,12 +1,13 @@
 """Where a run of the echo agent goes on: what of a script the message holds already."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from turnwire.v1.message_pb2 import Message
+from turnwire.v1.part_pb2 import Part
 from turnwired.providers import stage
 from turnwired.providers.calls import Phase, calls_of
-from turnwired.providers.stage import Call, CallKind, Data, Direction, File, Peer, Report, Say, Source
+from turnwired.providers.stage import Call, CallKind, Data, File, Peer, Say, Source
 
 PEER_MARK = "peer"
 """The name of the data that marks a wait before which nothing was said."""
@@ -20,10 +21,8 @@ class Place:
     """Directions that are passed over."""
     pieces: int = 0
     """Pieces that are passed over of the direction after those; of a call 1, if only its result is left."""
-    reports_usage: bool = False
-    """Whether the script says what usage to report."""
-    marked: set[int] = field(default_factory=set)
-    """Lines that wait for a peer, with nothing said since the wait before: they need a mark to be found again."""
+    fresh: bool = False
+    """Whether anything was said since the last wait before it."""
 
 
 def call_id(base: Message, line: int) -> str:
@@ -43,40 +42,36 @@ def place_in(text: str, base: Message, *, directions: bool) -> Place:
     number. The place is after the last thing that is there. A wait for a peer leaves nothing behind; it is over if all
     that comes before it was said, but for one with nothing between it and the wait before, which leaves a mark.
     """
-    place = Place()
-    held = _Held(base)
-    whole, fresh = True, False
+    place, held = Place(), _Held(base)
+    whole, fresh = bool(base.parts), False
     for index, (line, direction) in enumerate(stage.script(text, directions=directions)):
+        if not whole and held.nothing_left():
+            break
+        count = 0
         match direction:
             case Say():
                 count, there, speaks = held.deltas(direction)
                 if not speaks:
                     continue
                 fresh = True
-                if count and not there:
-                    place.index, place.pieces = index, count
             case Call():
                 phase = held.call(call_id(base, line))
-                fresh = direction.kind is CallKind.TOOL
                 there = phase is Phase.OVER
-                if phase not in {None, Phase.OVER}:
-                    place.index, place.pieces = index, 1
+                count = phase is not None
+                fresh = direction.kind is CallKind.TOOL
             case Peer():
-                there = (whole and fresh) or held.mark(line)
-                if not fresh:
-                    place.marked.add(line)
+                there = held.mark(line) or (whole and fresh)
                 fresh = False
             case Source() | File() | Data():
                 there = held.part(direction)
                 fresh = True
-            case Report():
-                place.reports_usage = True
-                continue
             case _:
                 continue
         whole = whole and there
         if there:
-            place.index, place.pieces = index + 1, 0
+            place = Place(index + 1, 0, fresh)
+        elif count:
+            place = Place(index, count, fresh)
     return place
 
 
@@ -91,11 +86,13 @@ class _Held:
         self._at = {False: 0, True: 0}
         self._calls = calls_of(base)
         self._marks = {part.data.data_id for part in base.parts if part.data.name == PEER_MARK}
-        self._left = Counter(
-            f"data {part.data.name}" if part.HasField("data") else str(part.WhichOneof("kind"))
-            for part in base.parts
-            if not part.data.data_id
-        )
+        kinds = (_kind(part) for part in base.parts)
+        self._parts = Counter(kind for kind in kinds if kind)
+
+    def nothing_left(self) -> bool:
+        """Whether everything was found, or cannot be any more."""
+        texts = any(self._at[reasoning] < len(said) for reasoning, said in self._said.items())
+        return not (texts or self._calls or self._marks or self._parts.total() > 0)
 
     def deltas(self, say: Say) -> tuple[int, bool, bool]:
         """How many of its pieces are there, whether all are, and whether it has any that says something."""
@@ -113,23 +110,28 @@ class _Held:
 
     def call(self, call_id: str) -> Phase | None:
         """How far a call has come; None: it is not there."""
-        call = self._calls.get(call_id)
+        call = self._calls.pop(call_id, None)
         return call.phase if call is not None else None
 
     def mark(self, line: int) -> bool:
         """Whether a wait's mark is there."""
-        return mark_id(line) in self._marks
+        found = mark_id(line) in self._marks
+        self._marks.discard(mark_id(line))
+        return found
 
-    def part(self, direction: Direction) -> bool:
+    def part(self, direction: Source | File | Data) -> bool:
         """Whether a part is there that has not been found for another direction."""
-        match direction:
-            case Source():
-                what = "source"
-            case File():
-                what = "attachment"
-            case Data():
-                what = f"data {direction.name}"
-            case _:
-                return False
-        self._left[what] -= 1
-        return self._left[what] >= 0
+        if isinstance(direction, Data):
+            kind = f"data {direction.name}"
+        else:
+            kind = "source" if isinstance(direction, Source) else "attachment"
+        if not self._parts[kind]:
+            return False
+        self._parts[kind] -= 1
+        return True
+
+
+def _kind(part: Part) -> str:
+    if part.HasField("data"):
+        return "" if part.data.data_id else f"data {part.data.name}"
+    return "source" if part.HasField("source") else "attachment" if part.HasField("attachment") else ""

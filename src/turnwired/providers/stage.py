@@ -14,6 +14,11 @@ from itertools import repeat
 from turnwired.providers import jsontext
 
 _WORD = re.compile(r"\s*\S+\s*|\s+")
+_DIRECTION = re.compile(
+    r"^/(?:say|reason|repeat|pace|sleep|tool|ask|client|peer|source|file|data|usage|step|fail|crash)(?: .*|\r?)$",
+    re.MULTILINE,
+)
+_USAGE = re.compile(r"^/usage +[0-9]{1,9} +[0-9]{1,9} *\r?$", re.MULTILINE)
 _WORDS = re.compile(r"(\S+)\s+(.*)", re.DOTALL)
 _MS = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
 _COUNT = re.compile(r"\d{1,9}", re.ASCII)
@@ -132,19 +137,24 @@ def script(text: str, *, directions: bool) -> Iterator[tuple[int, Direction]]:
     if not directions:
         yield 1, Say(words(text))
         return
-    block: list[str] = []
-    number = 0
-    for number, line in enumerate(text.split("\n"), 1):
-        direction = _direction(line.removesuffix("\r")) if line.startswith("/") else None
+    at, line = 0, 1
+    for match in _DIRECTION.finditer(text):
+        direction = _direction(match[0].removesuffix("\r"))
         if direction is None:
-            block.append(line)
             continue
-        if block:
-            yield number - len(block), Say(words("\n".join(block)))
-            block.clear()
-        yield number, direction
-    if block:
-        yield number - len(block) + 1, Say(words("\n".join(block)))
+        if at < match.start():
+            # The newline before the direction belongs to it.
+            yield line, Say(words(text[at : match.start() - 1]))
+            line += text.count("\n", at, match.start())
+        yield line, direction
+        at, line = match.end() + 1, line + 1
+    if at < len(text):
+        yield line, Say(words(text[at:]))
+
+
+def reports_usage(text: str) -> bool:
+    """Whether the script has a line that says what usage to report."""
+    return _USAGE.search(text) is not None
 
 
 def _direction(line: str) -> Direction | None:
@@ -163,7 +173,7 @@ def _direction(line: str) -> Direction | None:
             return _call(CallKind(word[1:]), rest)
         case "/data":
             name, value = _first(rest)
-            return Data(name, value) if name and _reads_as_json(value) else None
+            return Data(name, value) if name and jsontext.reads_as_json(value) else None
         case "/source":
             url, _, title = rest.partition(" ")
             return Source(url, title.strip()) if _URL.fullmatch(url) else None
@@ -171,8 +181,7 @@ def _direction(line: str) -> Direction | None:
             media_type, name = _first(rest)
             return File(media_type, name) if _MEDIA_TYPE.fullmatch(media_type) else None
         case "/usage":
-            counts = rest.split()
-            return Report(*map(int, counts)) if len(counts) == 2 and all(map(_COUNT.fullmatch, counts)) else None
+            return Report(*map(int, rest.split())) if _USAGE.fullmatch(line) else None
         case "/peer" if not rest:
             return Peer()
         case "/step" if not rest:
@@ -189,11 +198,11 @@ def _call(kind: CallKind, rest: str) -> Call | None:
     tool, rest = _first(rest)
     end = jsontext.end_of_value(rest)
     given, tail = rest[:end], rest[end:].strip()
-    if not tool or not given.startswith("{") or not _reads_as_json(given):
+    if not tool or not given.startswith("{") or not jsontext.reads_as_json(given):
         return None
     if kind is CallKind.CLIENT:
         return None if tail else Call(kind, tool, given)
-    if tail.startswith("=>") and _reads_as_json(output := tail[2:].strip()):
+    if tail.startswith("=>") and jsontext.reads_as_json(output := tail[2:].strip()):
         return Call(kind, tool, given, output_json=output)
     if tail.startswith("!>") and kind is CallKind.TOOL:
         return Call(kind, tool, given, error=tail[2:].strip())
@@ -203,8 +212,3 @@ def _call(kind: CallKind, rest: str) -> Call | None:
 def _first(rest: str) -> tuple[str, str]:
     match = _WORDS.fullmatch(rest.strip())
     return (match[1], match[2]) if match else ("", "")
-
-
-def _reads_as_json(text: str) -> bool:
-    # What is only too deep is played, and refused as any agent's would be.
-    return jsontext.too_deep(text) or jsontext.is_json(text)
