@@ -1,0 +1,75 @@
+"""Serve the parity service behind the gateway: `python -m tests.gateway.serve_parity PORT [--upstream]`.
+
+One dispatcher before four gateways, as where the cases were recorded: the request header `X-Parity-Mux` picks the
+unescaping mode and is removed. Prints the address once it answers; port 0 takes any. `--upstream` takes the descriptors
+from the server's reflection, as a gateway does that knows no file.
+"""
+
+import argparse
+import asyncio
+import sys
+
+import grpc
+import uvicorn
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from tests.gateway.parity.service import SERVICE, Parity, handlers, reflected
+from tests.gateway.protos import Messages, parity
+from turnwired.gateway import Descriptors, Gateway, Unescape
+
+
+class Dispatcher:
+    """Picks a gateway by X-Parity-Mux."""
+
+    def __init__(self, channel, descriptors):
+        self._gateways = {mode.value: Gateway(channel, descriptors, unescape=mode) for mode in Unescape}
+
+    async def __call__(self, scope, receive, send):
+        mode = dict(scope["headers"]).get(b"x-parity-mux", b"").decode() or Unescape.LEGACY.value
+        kept = [(name, value) for name, value in scope["headers"] if name != b"x-parity-mux"]
+        await self._gateways[mode]({**scope, "headers": kept}, receive, send)
+
+
+class Server(uvicorn.Server):
+    """Says where it listens, once it does."""
+
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        host, port = self.servers[0].sockets[0].getsockname()
+        sys.stdout.write(f"http://{host}:{port}\n")
+        sys.stdout.flush()
+
+
+async def serve(port, upstream):
+    messages = Messages(parity())
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(
+        (handlers(messages, SERVICE, Parity(messages)), reflected(messages, [SERVICE], "v1alpha"))
+    )
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    async with grpc.aio.insecure_channel(address) as channel:
+        if upstream:
+            descriptors = await Descriptors.from_reflection(channel)
+        else:
+            descriptors = Descriptors(FileDescriptorSet.FromString(parity()).file)
+        # Proxy headers are the gateway's own to read, and nothing may stand before it.
+        config = uvicorn.Config(
+            Dispatcher(channel, descriptors),
+            host="127.0.0.1",
+            port=port,
+            log_level="warning",
+            lifespan="off",
+            proxy_headers=False,
+            timeout_graceful_shutdown=2,
+        )
+        await Server(config).serve()
+    await server.stop(None)
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("port", type=int)
+    arguments.add_argument("--upstream", action="store_true")
+    options = arguments.parse_args()
+    asyncio.run(serve(options.port, options.upstream))
