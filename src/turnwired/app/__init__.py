@@ -1,0 +1,1 @@
+"""The only place where the server's objects are made, started and stopped."""

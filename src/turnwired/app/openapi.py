@@ -1,0 +1,65 @@
+"""The OpenAPI document: the API's own, generated from the protos, with what each dialect says of itself."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Any, Final
+
+from turnwired.web.mount import ANY_METHOD, Dialect
+
+_VARIABLE: Final = re.compile(r"\{(\w+)\}")
+_METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch"})
+_OWN: Final = (
+    ("/healthz", "Whether the process lives"),
+    ("/readyz", "Whether it can serve calls; 503 with the reasons if not"),
+    ("/metrics", "What Prometheus asks for"),
+    ("/openapi.json", "This document"),
+)
+
+
+def document(dialects: Sequence[Dialect]) -> dict[str, Any]:
+    """A server's document; the dialects' paths stand under their prefixes, where none meets another."""
+    file = files("turnwire") / "data" / "openapi.json"
+    made: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else _empty()
+    paths = made.setdefault("paths", {})
+    tags = made.setdefault("tags", [])
+    tags.append({"name": "server", "description": "What the server says of itself."})
+    for path, summary in _OWN:
+        paths[path] = {"get": _operation("server", summary, path, "server_" + path.strip("/").partition(".")[0])}
+    for dialect in dialects:
+        tags.append({"name": dialect.name, "description": f"{dialect.title}. {dialect.about} Also without the prefix."})
+        for path, item in _of(dialect):
+            paths.setdefault(path, {}).update(item)
+    return made
+
+
+def _of(dialect: Dialect) -> Iterable[tuple[str, dict[str, Any]]]:
+    for operation in dialect.operations:
+        method = "get" if operation.method == ANY_METHOD else operation.method.lower()
+        if method in _METHODS:
+            path = f"/{dialect.name}{operation.path}"
+            name = f"{dialect.name}_{method}_{re.sub(r'[^a-z0-9]+', '_', operation.path.lower()).strip('_')}"
+            yield path, {method: _operation(dialect.name, operation.summary, operation.path, name)}
+
+
+def _operation(tag: str, summary: str, path: str, name: str) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "tags": [tag],
+        "summary": summary,
+        "operationId": name,
+        "responses": {
+            "default": {"description": "As the dialect documents it." if tag != "server" else "See the summary."}
+        },
+    }
+    parameters = [
+        {"name": variable, "in": "path", "required": True, "schema": {"type": "string"}}
+        for variable in _VARIABLE.findall(path)
+    ]
+    if parameters:
+        made["parameters"] = parameters
+    return made
+
+
+def _empty() -> dict[str, Any]:
+    return {"openapi": "3.1.0", "info": {"title": "turnwire", "version": "v1"}, "paths": {}}

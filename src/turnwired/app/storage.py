@@ -1,0 +1,91 @@
+"""Opening the store: for a server, alone on its file; for a command, beside one."""
+
+from functools import partial
+from typing import Final
+
+from turnwired.app.drain import Ladder
+from turnwired.app.errors import StartError
+from turnwired.bus.base import Bus
+from turnwired.bus.local import LocalBus
+from turnwired.bus.postgres import PostgresBus
+from turnwired.clock import Clock
+from turnwired.config.settings import Settings
+from turnwired.errors import Fault
+from turnwired.eventlog.journal import Journal
+from turnwired.ids import Ids
+from turnwired.store.db import Store
+from turnwired.store.lockfile import LockFile, StoreInUse
+from turnwired.store.migrate import SchemaTooNew, migrate
+from turnwired.telemetry import logs
+
+log = logs.get(__name__)
+
+_STOP_SECONDS: Final = 10.0
+
+
+async def journal(settings: Settings, ladder: Ladder, *, clock: Clock, ids: Ids, alone: bool) -> Journal:
+    """A journal over the store of the settings, which is made and migrated if need be.
+
+    `alone`: on SQLite no other server may have the file. Raises StartError.
+    """
+    url = settings.database.parsed
+    if alone:
+        _lock(settings, ladder)
+    store = Store(url, settings.database)
+    store.open()
+    ladder.push("store", store.close, _STOP_SECONDS)
+    await migrated(store)
+    made = Journal(
+        store,
+        _bus(settings, clock, ids),
+        clock=clock,
+        ids=ids,
+        settings=settings.log,
+        lease_settings=settings.leases,
+    )
+    await made.start()
+    ladder.push("journal", made.close, _STOP_SECONDS)
+    return made
+
+
+async def migrated(store: Store) -> list[str]:
+    """Bring an open store to this program's schema, and give what was applied. Raises StartError."""
+    try:
+        applied = await store.writer.submit(partial(migrate, store))
+    except SchemaTooNew as error:
+        raise StartError(f"{store.url}: {error}") from None
+    except Fault as fault:
+        raise StartError(f"{store.url}: {cause(fault)}") from None
+    if applied:
+        log.info("the store was migrated", applied=applied)
+    return applied
+
+
+def cause(error: BaseException) -> str:
+    """What the driver says of a failure, in one line."""
+    text = str(error.__cause__ or error).strip()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "; ".join(lines[:2]) if lines else type(error).__name__
+
+
+def _lock(settings: Settings, ladder: Ladder) -> None:
+    url = settings.database.parsed
+    try:
+        lock = LockFile.acquire(url)
+    except StoreInUse as error:
+        raise StartError(f"{url}: {error}") from None
+    except OSError as error:
+        raise StartError(f"{url}: {(error.strerror or str(error)).lower()}: {error.filename}") from None
+    if lock is not None:
+
+        async def release() -> None:
+            lock.release()
+
+        ladder.push("lock", release, _STOP_SECONDS)
+
+
+def _bus(settings: Settings, clock: Clock, ids: Ids) -> Bus:
+    url = settings.database.parsed
+    if url.kind == "postgresql" and settings.database.notify:
+        return PostgresBus(url, ids.process_id(), clock)
+    return LocalBus()
