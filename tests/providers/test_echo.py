@@ -28,6 +28,7 @@ from turnwired.ids import SeededIds
 from turnwired.providers.base import AgentError, Malformed
 from turnwired.providers.echo import Crash
 from turnwired.providers.output import UsageOut
+from turnwired.providers.stage import MAX_SCRIPT
 from turnwired.providers.writer import PartWriter
 from turnwired.rules.fold import Fold, finish
 
@@ -114,6 +115,11 @@ class TestText:
     async def test_with_directions_off_a_direction_is_text(self, line):
         played = await played_echo(line, stage_directions=False)
         assert (played.text, played.error) == (line, None)
+
+    async def test_a_text_too_long_to_be_read_for_directions_comes_back_to_the_letter(self):
+        text = "/say a|b\n" * (MAX_SCRIPT // 9 + 1)
+        said = [piece async for piece in echo().run(context(text)) if isinstance(piece, str)]
+        assert "".join(said) == text
 
     async def test_a_carriage_return_ends_a_direction_too(self):
         assert (await played_echo("/say Hel|lo\r\n/step\r\nyou")).deltas == ["Hel", "lo", "you"]

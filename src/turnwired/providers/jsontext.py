@@ -12,6 +12,7 @@ _ESCAPE = re.compile(
 )
 
 _TRIES = 3
+_FAR_TOO_DEEP = 1_000
 
 
 def storable(text: str) -> str:
@@ -55,13 +56,15 @@ def reads_as_json(text: str) -> bool:
 
 
 def end_of_value(text: str) -> int:
-    """Where the object or array at the start of `text` ends; -1 if there is none or it has no end."""
+    """Where the object or array that begins `text` ends; -1 if none does, or it has no end, or is far too deep."""
     if not text.startswith(("{", "[")):
         return -1
     depth = 0
     for token in _TOKEN.finditer(text):
         if token[0] in "{[":
             depth += 1
+            if depth > _FAR_TOO_DEEP:
+                return -1
         elif token[0] in "}]":
             depth -= 1
             if depth == 0:

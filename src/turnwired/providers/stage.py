@@ -2,7 +2,8 @@
 
 Text is said one delta a word, with the white space after it. A line is a direction if it is one from its first
 character to its last; any other line is text, also `/sleep well`. Newlines between two lines of text are text, so that
-a text without directions is said to the letter; a newline beside a direction is not.
+a text without directions is said to the letter; a newline beside a direction is not. So is a text of more than
+`MAX_SCRIPT` characters, whatever is in it.
 """
 
 import re
@@ -12,6 +13,9 @@ from enum import Enum
 from itertools import repeat
 
 from turnwired.providers import jsontext
+
+MAX_SCRIPT = 262_144
+"""Characters of a text that is read for directions: reading more would keep other turns waiting."""
 
 _WORD = re.compile(r"\s*\S+\s*|\s+")
 _DIRECTION = re.compile(
@@ -134,7 +138,7 @@ def words(text: str) -> Iterator[str]:
 
 def script(text: str, *, directions: bool) -> Iterator[tuple[int, Direction]]:
     """What to play for `text`, in order, each with the number of the line where it begins, from 1."""
-    if not directions:
+    if not directions or len(text) > MAX_SCRIPT:
         yield 1, Say(words(text))
         return
     at, line = 0, 1
@@ -198,7 +202,7 @@ def _call(kind: CallKind, rest: str) -> Call | None:
     tool, rest = _first(rest)
     end = jsontext.end_of_value(rest)
     given, tail = rest[:end], rest[end:].strip()
-    if not tool or not given.startswith("{") or not jsontext.reads_as_json(given):
+    if not tool or end < 0 or not given.startswith("{") or not jsontext.reads_as_json(given):
         return None
     if kind is CallKind.CLIENT:
         return None if tail else Call(kind, tool, given)
