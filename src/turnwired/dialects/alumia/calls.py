@@ -1,6 +1,5 @@
 """The tool calls of one UI message stream, and what it has told of each."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from turnwire.v1.message_pb2 import Message
@@ -101,20 +100,15 @@ class Calls:
             told.ended = state in ENDS
         return lines
 
-    def caught_up(self, tools: Iterable[Tool]) -> list[str]:
-        """The ends that came to calls while their turn waited."""
-        lines: list[str] = []
-        for tool in tools:
-            told = self._told.get(tool.call.call_id)
-            if told is not None:
-                told.approval = tool.approval
-                lines += self._end(told, tool, tool.state(over=False))
-        return lines
+    def cut(self, *, waits: bool = False) -> list[str]:
+        """The ends of all calls that have none. A client shows such a call as running; it is stored as interrupted.
 
-    def cut(self) -> list[str]:
-        """The ends of all calls that have none. A client shows such a call as running; it is stored as interrupted."""
+        If the turn `waits`, only of those whose input never became whole: nobody can answer them.
+        """
         lines: list[str] = []
         for told in self._told.values():
+            if waits and told.whole:
+                continue
             denied = told.approval is not None and told.approval.state != Approval.STATE_APPROVED
             lines += self._end(told, told.tool, State.OUTPUT_DENIED if denied else State.OUTPUT_ERROR)
         return lines

@@ -27,14 +27,13 @@ class Encoder:
     """Makes the lines of one turn. Feed it the turn's events from the first on; once `over`, it says nothing more.
 
     `whole` is for a replay: a continued message is told from its beginning, where the stream of the request that
-    continued it has only what is new. `attached` is the turn as the replay found it: a wait that was over by then is
-    passed over.
+    continued it has only what is new. `attached` is the turn as the replay found it: if it had waited by then and was
+    answered, it is told from the message that it went on with.
     """
 
     def __init__(self, *, whole: bool = False, attached: Turn | None = None) -> None:
         self._whole = whole
-        self._attached = attached or Turn()
-        self._attempt = 0
+        self._passing = _Passing(attached) if attached is not None and attached.attempt else None
         self._started = False
         self._step = False
         self._steps = 0
@@ -49,6 +48,13 @@ class Encoder:
         """The lines of one event, without `data: `; none if there are no words for it."""
         if self.over:
             return []
+        if self._passing is not None:
+            base = self._passing.feed(event)
+            if base is None:
+                return []
+            self._passing = None
+            started = self._start(base)
+            return [*started, *self.feed(event)]
         match event.WhichOneof("kind"):
             case "text_delta":
                 return self._delta(event.text_delta.part, event.text_delta.text)
@@ -71,15 +77,12 @@ class Encoder:
                 return self._start(event.turn_recorded.output_message)
             case "message_started":
                 return self._start(event.message_started.base)
-            case "turn_started":
-                self._attempt = event.turn_started.attempt
-                return []
-            case "turn_waiting":
-                return self._waiting(event.turn_waiting.turn)
             case "turn_resumed":
-                message = event.turn_resumed.message
-                known = self._started
-                return self._calls.caught_up(tools_of(message.parts).values()) if known else self._start(message)
+                return self._start(event.turn_resumed.message)
+            case "turn_waiting":
+                peer = event.turn_waiting.turn.wait_kind == WAIT_KIND_PEER
+                reason = FinishReason.FINISH_REASON_OTHER if peer else FinishReason.FINISH_REASON_TOOL_CALLS
+                return [*self._calls.cut(waits=True), *self._finish(reason)]
             case "turn_ended":
                 return self._ended(event.turn_ended.turn)
             case _:
@@ -186,14 +189,6 @@ class Encoder:
     def _within_step(self, lines: list[str]) -> list[str]:
         return [*self._in_a_step(), *lines] if lines else []
 
-    def _waiting(self, turn: Turn) -> list[str]:
-        found = self._attached
-        if self._attempt < found.attempt or (self._attempt == found.attempt and found.state == Turn.STATE_QUEUED):
-            # It was claimed again since, or is about to be: the answer has come.
-            return self._end_step()
-        peer = turn.wait_kind == WAIT_KIND_PEER
-        return self._finish(FinishReason.FINISH_REASON_OTHER if peer else FinishReason.FINISH_REASON_TOOL_CALLS)
-
     def _ended(self, turn: Turn) -> list[str]:
         lines = self._calls.cut()
         match turn.state:
@@ -212,6 +207,39 @@ class Encoder:
         # A message has a step, be it empty.
         lines = [] if self._steps else self._begin_step()
         return [*lines, *self._end_step(), chunks.finish(reason), chunks.DONE]
+
+
+class _Passing:
+    """Passes over what a turn did before the run that a replay found, to the message which that run began with.
+
+    A turn is claimed anew after a wait, or where its first run said nothing.
+    """
+
+    def __init__(self, attached: Turn) -> None:
+        self._queued = attached.state == Turn.STATE_QUEUED
+        self._attempt = attached.attempt
+        self._seen = 0
+        self._due = False
+        self._base = Message()
+
+    def feed(self, event: Event) -> Message | None:
+        """The message, once the event is the first of what is to be told."""
+        match event.WhichOneof("kind"):
+            case "turn_recorded":
+                self._base = event.turn_recorded.output_message
+            case "turn_resumed":
+                self._base = event.turn_resumed.message
+                self._due = self._queued and self._seen >= self._attempt
+            case "message_started" if not self._base.name:
+                self._base = event.message_started.base
+            case "turn_started":
+                self._seen = event.turn_started.attempt
+                self._due = self._seen >= self._attempt + self._queued
+            case "turn_ended":
+                self._due = True
+            case _:
+                pass
+        return self._base if self._due and self._base.name else None
 
 
 def error_text(error: Status) -> str:

@@ -10,12 +10,12 @@ from turnwire.v1.event_pb2 import Attach, OpenTurn, WatchResponse
 from turnwire.v1.event_service_pb2 import WatchEventsRequest
 from turnwire.v1.json_pb2 import Json
 from turnwire.v1.message_pb2 import Message, Role
-from turnwire.v1.session_pb2 import Session
+from turnwire.v1.session_pb2 import PendingRequest, Session
 from turnwire.v1.session_service_pb2 import GetSessionRequest, UpdateSessionRequest
 from turnwire.v1.turn_pb2 import Turn
 from turnwire.v1.turn_service_pb2 import (
     BUSY_POLICY_REJECT,
-    WAITING_POLICY_REJECT,
+    WAITING_POLICY_SUPERSEDE,
     Answer,
     CancelTurnRequest,
     ChatRequest,
@@ -181,7 +181,7 @@ async def resume(request: Request) -> Response:
 
 async def _resume(here: Site, caller: Caller, session: Session) -> None:
     """Give the peer's word to the turn that waits for it, else record a turn. Exactly one of concurrent calls does."""
-    if session.running_turn:
+    if any(asked.kind == PendingRequest.KIND_PEER for asked in session.pending_requests):
         call = ResumeTurnRequest(name=session.running_turn, answers=[Answer(peer=Json())])
         await caller.ask(here.stubs.turns.ResumeTurn, call)
         return
@@ -197,7 +197,7 @@ async def _resume(here: Site, caller: Caller, session: Session) -> None:
     turn = ChatRequest(
         parent=session.name,
         busy_policy=BUSY_POLICY_REJECT,
-        waiting_policy=WAITING_POLICY_REJECT,
+        waiting_policy=WAITING_POLICY_SUPERSEDE,
         source=NAME,
         session_etag=session.etag,
     )
