@@ -1,10 +1,12 @@
 """Migrations make what the models say, once, whoever asks."""
 
 import threading
+from collections.abc import Iterator
 
 import peewee
 import pytest
 
+from tests.fixtures.postgres import Postgres
 from tests.store.harness import Process, opened
 from turnwired.errors import Fault
 from turnwired.store import migrate
@@ -12,6 +14,14 @@ from turnwired.store.db import Connection
 from turnwired.store.schema import TABLES, Table
 
 INITIAL = "0001_initial"
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """An empty database: here the migrations are what is tested."""
+    name = postgres.create()
+    yield postgres.url(name)
+    postgres.drop(name)
 
 
 def columns_of(db: Connection, table: str) -> dict[str, tuple[str, bool, bool]]:

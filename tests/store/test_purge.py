@@ -5,11 +5,11 @@ from turnwire.v1 import session_service_pb2 as service
 from turnwire.v1.json_pb2 import Json
 from turnwire.v1.session_pb2 import Alias, Session
 from turnwire.v1.turn_pb2 import Turn
-from turnwired.store import purge, session_batches, session_life
+from turnwired.store import events, purge, session_batches, session_life, session_lists
 from turnwired.store.session_batches import Batch
 
 SECRET = "a text that must go"
-TABLES = ("session", "session_label", "session_alias", "session_node", "message", "turn", "attachment")
+TABLES = ("session_label", "session_alias", "session_node", "message", "attachment", "attachment_chunk")
 
 
 def purged(process: Process, name: str) -> Session:
@@ -21,7 +21,7 @@ def everything(process: Process) -> bytes:
     process.db.open()
     return b"".join(
         bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode()
-        for table in (*TABLES, "event", "tombstone", "attachment_chunk")
+        for table in (*TABLES, "session", "turn", "event")
         for row in process.db.all(f"SELECT * FROM {table}")
         for value in row
     )
@@ -35,7 +35,7 @@ def test_a_purge_leaves_nothing_but_that_it_is_over(one: Process) -> None:
         labels={"project": "p"},
     )
     one.message(made.name, SECRET)
-    turn = one.turn(made.name, SECRET)
+    turn = one.turn(made.name, SECRET, request_id=SECRET, metadata={"alumia": Json(text=f'"{SECRET}"')})
     one.say(turn, SECRET)
     assert SECRET.encode() in everything(one)
     gone = purged(one, made.name)
@@ -54,7 +54,8 @@ def test_followers_in_the_process_are_told_as_of_any_end(one: Process) -> None:
     one.turn(made.name)
     purged(one, made.name)
     assert [row.ends for row in one.outcome.logged if row.turn] == [True]
-    assert b"".join(row.data for row in one.outcome.logged)
+    page = one.read(events.page, made.name.removeprefix("sessions/"), 0, coarse=True)
+    assert not page.gone and page.blanked_seq < page.head
 
 
 def test_a_turn_that_ended_just_before_is_still_told(one: Process) -> None:
@@ -82,6 +83,24 @@ def test_the_name_is_gone_and_the_alias_free_at_once(one: Process) -> None:
     assert one.session(aliases=aliases).name != made.name
 
 
+def test_a_follower_of_its_turn_reads_the_end_from_the_log(one: Process) -> None:
+    made = one.session()
+    turn = one.turn(made.name)
+    purged(one, made.name)
+    session_id, turn_id = made.name.removeprefix("sessions/"), turn.name.rpartition("/")[2]
+    page = one.read(events.page, session_id, 0, turn=turn_id)
+    assert [event.WhichOneof("kind") for row in page.rows for event in events.parse(row)] == ["turn_ended"]
+    assert page.turn_end == page.rows[-1].last_seq
+
+
+def test_nobody_lists_what_is_left(one: Process) -> None:
+    made = one.session()
+    purged(one, made.name)
+    for fields in ({"show_deleted": True}, {"show_deleted": True, "show_archived": True}, {}):
+        found = one.read(session_lists.list_sessions, ALICE, service.ListSessionsRequest(**fields))
+        assert not found.sessions
+
+
 def test_what_is_left_goes_after_a_minute(one: Process) -> None:
     made = one.session()
     purged(one, made.name)
@@ -101,7 +120,7 @@ def test_deleted_sessions_are_purged_when_their_time_has_come(one: Process) -> N
     assert one.write(purge.purge_expired) == 0
     one.tick(SECOND)
     assert one.write(purge.purge_expired) == 1
-    left = {f"sessions/{row[0]}" for row in one.db.all("SELECT id FROM session")}
+    left = {f"sessions/{row[0]}" for row in one.db.all("SELECT id FROM session WHERE NOT purged")}
     assert left == {kept.name, undeleted.name}
     assert one.write(purge.purge_expired) == 0
 
@@ -135,4 +154,4 @@ def test_a_batch_leaves_archived_sessions_unless_told(one: Process) -> None:
     one.write(session_life.archive, ALICE, service.ArchiveSessionRequest(name=made.name))
     assert batch(one, 'owner = "me"') == Batch(0, more=False)
     assert batch(one, 'owner = "me"', show_archived=True, purge=True) == Batch(1, more=False)
-    assert not one.db.all("SELECT 1 FROM session")
+    assert not one.db.all("SELECT 1 FROM session WHERE NOT purged")

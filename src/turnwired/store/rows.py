@@ -35,7 +35,7 @@ def seen(
     show_deleted: bool = False,
 ) -> SessionRow:
     """A session's row, if the caller may see it. Raises as `find_session`."""
-    if row is None or (row.delete_us is not None and not show_deleted):
+    if row is None or row.purged or (row.delete_us is not None and not show_deleted):
         raise not_found(ref.name)
     if row.namespace != caller.namespace:
         if caller.realm:

@@ -69,6 +69,7 @@ class SessionRow(Table):
     message_us: Any = BigIntegerField(default=0)  # create_time of the newest message: the next one is later
     fence_turn: Any = TextField(null=True)  # the one turn that may append to the log, and its claim
     fence_attempt: Any = IntegerField(default=0)
+    purged: Any = BooleanField(default=False)  # nothing of it is left but the end of its log, for who follows it
     data: Any = BlobField()
 
     class Meta:
@@ -102,18 +103,6 @@ class AliasRow(Table):
     class Meta:
         table_name = "session_alias"
         primary_key = CompositeKey("session", "scope", "value")
-
-
-class TombstoneRow(Table):
-    """A purged session, while the end of its log is kept for who follows it: when it went, and the log's last seq."""
-
-    session: Any = TextField(primary_key=True)
-    namespace: Any = TextField()
-    head: Any = BigIntegerField()
-    purge_us: Any = BigIntegerField()
-
-    class Meta:
-        table_name = "tombstone"
 
 
 class MessageRow(Table):
@@ -265,7 +254,6 @@ TABLES: tuple[type[Table], ...] = (
     SessionRow,
     LabelRow,
     AliasRow,
-    TombstoneRow,
     MessageRow,
     TurnRow,
     EventRow,

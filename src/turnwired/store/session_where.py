@@ -19,8 +19,7 @@ def where(
     if caller.agent:
         terms.append("s.agent = ?")
         params.append(caller.agent)
-    if not show_deleted:
-        terms.append("s.delete_us IS NULL")
+    terms.append("NOT s.purged" if show_deleted else "s.delete_us IS NULL")
     if only_archived:
         terms.append("s.archive_us IS NOT NULL")
     elif not show_archived:

@@ -7,7 +7,7 @@ STATEMENTS = (
         create_us BIGINT NOT NULL, update_us BIGINT NOT NULL, touch_us BIGINT NOT NULL, delete_us BIGINT,
         purge_us BIGINT, archive_us BIGINT, version BIGINT NOT NULL, head BIGINT NOT NULL, generation BIGINT NOT NULL,
         compacted_seq BIGINT NOT NULL, blanked_seq BIGINT NOT NULL, message_us BIGINT NOT NULL, fence_turn {text},
-        fence_attempt INTEGER NOT NULL, data {blob} NOT NULL)""",
+        fence_attempt INTEGER NOT NULL, purged BOOLEAN NOT NULL, data {blob} NOT NULL)""",
     "CREATE INDEX session_by_update ON session (namespace, update_us, id)",
     "CREATE INDEX session_by_create ON session (namespace, create_us, number)",
     "CREATE INDEX session_by_owner ON session (namespace, owner, create_us)",
@@ -25,9 +25,6 @@ STATEMENTS = (
     "CREATE UNIQUE INDEX session_alias_held ON session_alias (namespace, scope, value, agent) WHERE held",
     # A look-up by alias also finds what an archived session gave up.
     "CREATE INDEX session_alias_by_value ON session_alias (namespace, scope, value)",
-    """CREATE TABLE tombstone (
-        session {text} PRIMARY KEY, namespace {text} NOT NULL, head BIGINT NOT NULL, purge_us BIGINT NOT NULL)""",
-    "CREATE INDEX tombstone_by_purge ON tombstone (purge_us)",
     """CREATE TABLE message (
         id {text} PRIMARY KEY, session {text} NOT NULL, number BIGINT NOT NULL, seq BIGINT, role INTEGER NOT NULL,
         state INTEGER NOT NULL, client_id {text}, turn {text}, has_content BOOLEAN NOT NULL, create_us BIGINT NOT NULL,
@@ -39,8 +36,9 @@ STATEMENTS = (
     """CREATE TABLE turn (
         id {text} PRIMARY KEY, session {text} NOT NULL, namespace {text} NOT NULL, number BIGINT NOT NULL,
         state INTEGER NOT NULL, attempt INTEGER NOT NULL, agent {text} NOT NULL, request_id {text},
-        digest {blob} NOT NULL, input_message {text}, output_message {text} NOT NULL, owner {text}, lease_us BIGINT, deadline_us BIGINT,
-        spoke BOOLEAN NOT NULL, first_seq BIGINT NOT NULL, last_seq BIGINT NOT NULL, compacted BOOLEAN NOT NULL,
+        digest {blob} NOT NULL, input_message {text}, output_message {text} NOT NULL, owner {text},
+        lease_us BIGINT, deadline_us BIGINT, spoke BOOLEAN NOT NULL, first_seq BIGINT NOT NULL,
+        last_seq BIGINT NOT NULL, compacted BOOLEAN NOT NULL,
         end_us BIGINT, data {blob} NOT NULL, {unique_number})""",
     "CREATE INDEX turn_by_session ON turn (session, number)",
     # 2 is RUNNING, 3 AWAITING_INPUT: at most one such turn a session.
