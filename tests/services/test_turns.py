@@ -35,7 +35,8 @@ async def test_chat_streams_what_the_agent_says_and_ends_with_the_turn(api_on_ea
     api = api_on_each_store
     session = await api.session()
     got = await frames(api.chat(session, "/say Hel|lo"))
-    assert got[0].attach.status == ATTACH.STATUS_OK
+    # An agent as fast as this one may be done before its first reader has attached.
+    assert got[0].attach.status in {ATTACH.STATUS_OK, ATTACH.STATUS_TERMINAL}
     assert got[0].attach.turn.name.startswith(f"{session.name}/turns/")
     found = [event for frame in got for event in frame.events]
     assert said(found) == ["Hel", "lo"]
