@@ -1,48 +1,61 @@
-"""This dialect over the whole API, and what its tests ask it."""
+"""The dialect on a whole server, and what its tests ask it."""
 
 import asyncio
 import json
 from contextlib import asynccontextmanager
 
+import httpx
 import pytest
 
-from tests.dialects.surface import surface
-from tests.fixtures.core import LIMIT
-from turnwired.config.settings import Settings
-from turnwired.dialects.alumia.about import DIALECT
+from tests.fixtures.server import LIMIT, served
+from turnwired.web.site import Stubs
+
+QUICK = {"echo": {"kind": "echo", "pace_ms": 0}}
+"""An agent that does not dawdle."""
 
 
 @pytest.fixture
 async def alumia(sqlite_url):
-    """The dialect as it is without any setting, but for an agent that does not dawdle."""
-    async with surface(sqlite_url, DIALECT, quick()) as served:
-        yield Alumia(served)
+    """The dialect as it is without any setting."""
+    async with _alumia(sqlite_url) as found:
+        yield found
 
 
 @pytest.fixture
 def alumia_with(sqlite_url):
     """The dialect with settings of its own."""
 
-    @asynccontextmanager
-    async def serve(**own):
-        async with surface(sqlite_url, DIALECT, quick(alumia=own)) as served:
-            yield Alumia(served)
+    def serve(**own):
+        return _alumia(sqlite_url, alumia=own)
 
     return serve
 
 
-def quick(**settings):
-    return Settings.model_validate({"agents": {"echo": {"kind": "echo", "pace_ms": 0}}, **settings})
+@asynccontextmanager
+async def _alumia(url, **settings):
+    async with served(url, agents=QUICK, **settings) as server:
+        # At the root, other dialects take what this one does not claim.
+        base = f"{server.url}/alumia"
+        async with httpx.AsyncClient(base_url=base, timeout=LIMIT, trust_env=False) as http:
+            yield Alumia(server, http)
 
 
 class Alumia:
     """A client in a few words."""
 
-    def __init__(self, served):
-        self.served = served
-        self.http = served.http
-        self.api = served.api
-        self.json = served.json
+    def __init__(self, server, http):
+        self.server = server
+        self.http = http
+        self.api = Stubs.over(server.channel)
+
+    async def json(self, method, path, body=None, status=200, **options):
+        """A request with a JSON body, and the JSON of its answer, which has this status."""
+        if body is not None:
+            options["content"] = body if isinstance(body, bytes | str) else json.dumps(body)
+        response = await self.http.request(method, path, **options)
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/json"
+        return response.json()
 
     async def session(self, **body):
         return (await self.json("POST", "/api/v1/sessions", body, 201))["id"]
@@ -69,14 +82,11 @@ class Alumia:
         assert response.headers["content-type"] == "application/json", response.text
         return response.status_code, response.json()["error"]["code"]
 
-    async def key(self, **fields):
+    async def key(self, *scopes, **fields):
         """Make a key, and wait until the server wants one; gives the header that carries it."""
-        _, ((name, value),) = await self.api.key(**fields)
-        async with asyncio.timeout(LIMIT):
-            # Whether a server has keys is looked up once a second.
-            while (await self.http.get("/api/v1/sessions")).status_code != 401:  # noqa: ASYNC110 (nothing tells of it)
-                await asyncio.sleep(0.02)
-        return {name: value}
+        secret = await self.server.key(*scopes, **fields)
+        await self.server.closed()
+        return {"authorization": f"Bearer {secret}"}
 
     @asynccontextmanager
     async def begun(self, session, text, **body):

@@ -191,7 +191,7 @@ async def test_a_key_is_judged_before_body_and_session(alumia):
 
 async def test_a_key_without_the_scope_is_forbidden(alumia):
     session = await alumia.session()
-    reader = await alumia.key(scopes=["agent:read"])
+    reader = await alumia.key("agent:read")
     refused = await alumia.http.post(f"/api/v1/sessions/{session}/messages", json={"content": "x"}, headers=reader)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "FORBIDDEN")
     assert (await alumia.http.get(f"/api/v1/sessions/{session}", headers=reader)).status_code == 200
@@ -276,17 +276,13 @@ async def test_a_message_may_have_100000_code_points(alumia):
     assert len((await alumia.json("POST", f"/api/v1/sessions/{session}/messages", body, 201))["content"]) == 100_000
 
 
-async def test_cors_exposes_the_streams_mark(sqlite_url):
-    from tests.dialects.alumia.conftest import quick
-    from tests.dialects.surface import surface
-    from turnwired.dialects.alumia.about import DIALECT
-
-    async with surface(sqlite_url, DIALECT, quick(), origins=["https://app.example"]) as served:
+async def test_cors_exposes_the_streams_mark(alumia_with):
+    async with alumia_with(cors_origins=["https://app.example"]) as alumia:
         origin = {"origin": "https://app.example"}
-        answer = await served.http.get("/api/v1/sessions", headers=origin)
+        answer = await alumia.http.get("/api/v1/sessions", headers=origin)
         assert answer.headers["access-control-expose-headers"] == "x-vercel-ai-ui-message-stream"
         asked = {**origin, "access-control-request-method": "PATCH", "access-control-request-headers": "authorization"}
-        assert (await served.http.options("/api/v1/sessions/x", headers=asked)).status_code == 200
+        assert (await alumia.http.options("/api/v1/sessions/x", headers=asked)).status_code == 200
 
 
 async def test_changes_of_many_at_once_all_answer(alumia):
