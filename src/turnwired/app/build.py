@@ -101,6 +101,28 @@ async def running(
     collector of traces. Raises StartError, or SettingsError for an agent that cannot be made; what was started by then
     is stopped.
     """
+    kit = kit_for(settings, clock=clock, ids=ids, env=env)
+    try:
+        server = await _started(kit)
+        try:
+            yield server
+        except BaseException:
+            server.hurry()
+            raise
+        finally:
+            await server.drain()
+    finally:
+        await kit.ladder.down()
+
+
+def kit_for(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Kit:
+    """What a server's parts are made with; its ladder is the caller's to take down."""
     clock = clock or SystemClock()
     readiness = Readiness(clock)
     tracing = settings.tracing
@@ -115,17 +137,7 @@ async def running(
         ladder=Ladder(clock),
     )
     kit.ladder.push("traces", partial(asyncio.to_thread, kit.traces.shutdown), _STOP_SECONDS)
-    try:
-        server = await _started(kit)
-        try:
-            yield server
-        except BaseException:
-            server.hurry()
-            raise
-        finally:
-            await server.drain()
-    finally:
-        await kit.ladder.down()
+    return kit
 
 
 async def _started(kit: Kit) -> Server:
@@ -150,9 +162,9 @@ async def _started(kit: Kit) -> Server:
     return Server(kit, channel, inside, http)
 
 
-async def _upstream(kit: Kit, address: Address) -> grpc.aio.Channel:
-    settings = kit.settings
-    size = settings.limits.grpc_message_bytes
+def upstream_channel(kit: Kit, address: Address) -> grpc.aio.Channel:
+    """A channel to a server elsewhere; it connects by itself, and again whenever it must."""
+    size = kit.settings.limits.grpc_message_bytes
     channel = grpc.aio.insecure_channel(
         str(address),
         options=[
@@ -160,9 +172,19 @@ async def _upstream(kit: Kit, address: Address) -> grpc.aio.Channel:
             ("grpc.max_send_message_length", size),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
+            # A server that restarts is found again within a second.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1_000),
         ],
     )
     kit.ladder.push("channel", partial(channel.close, 0), _STOP_SECONDS)
+    return channel
+
+
+async def _upstream(kit: Kit, address: Address) -> grpc.aio.Channel:
+    settings = kit.settings
+    channel = upstream_channel(kit, address)
     if not settings.http.address.is_loopback and not settings.open:
         try:
             strangers = await _is_open(channel)

@@ -78,10 +78,7 @@ async def started(kit: Kit) -> Core:
     services = grpcd.services(journal, roster, _terms(settings, roster, engine, kit.drain), settings, clock)
     served = grpcd.GrpcServer(services, layers, settings)
     ladder.push("grpc", partial(served.stop, settings.drain.stop), settings.drain.stop + _STOP_SECONDS)
-    try:
-        port, *_ = await served.start()
-    except RuntimeError:
-        raise StartError(f"--grpc {settings.grpc.address}: the address cannot be had; is it in use?") from None
+    port, *_ = await served.start()
     handlers = Handlers()
     grpcd.register(handlers, services)
     channel = InProcessChannel(handlers, layers, clock)

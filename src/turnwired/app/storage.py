@@ -1,6 +1,9 @@
 """Opening the store: for a server, alone on its file; for a command, beside one."""
 
+import asyncio
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from turnwired.app.drain import Ladder
@@ -13,9 +16,10 @@ from turnwired.config.settings import Settings
 from turnwired.errors import Fault
 from turnwired.eventlog.journal import Journal
 from turnwired.ids import Ids
-from turnwired.store.db import Store
+from turnwired.store import keys
+from turnwired.store.db import Connection, Store
 from turnwired.store.lockfile import LockFile, StoreInUse
-from turnwired.store.migrate import SchemaTooNew, migrate
+from turnwired.store.migrate import SchemaTooNew, known, migrate
 from turnwired.telemetry import logs
 
 log = logs.get(__name__)
@@ -59,6 +63,46 @@ async def migrated(store: Store) -> list[str]:
     if applied:
         log.info("the store was migrated", applied=applied)
     return applied
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look at a store finds."""
+
+    version: int
+    """Its schema's; 0: there is none yet."""
+    wanted: int
+    """This program's."""
+    keys: bool
+    """Whether a key was ever made."""
+
+
+async def look(settings: Settings) -> Seen:
+    """Look at the store, and change nothing. Raises StartError if it cannot be reached."""
+    url = settings.database.parsed
+    wanted = known()[-1].version
+    if url.is_memory or (url.kind == "sqlite" and not await asyncio.to_thread(Path(url.path).exists)):
+        return Seen(0, wanted, keys=False)
+    store = Store(url, settings.database)
+    store.open()
+    try:
+        return await store.read(_seen, wanted)
+    except Fault as fault:
+        raise StartError(f"{url}: {cause(fault)}") from None
+    finally:
+        await store.close()
+
+
+def _seen(db: Connection, wanted: int) -> Seen:
+    version = 0
+    there = "SELECT to_regclass('schema_version')"
+    if not db.postgres:
+        there = "SELECT name FROM sqlite_master WHERE name = 'schema_version'"
+    found = db.one(there)
+    if found and found[0]:
+        row = db.one("SELECT max(version) FROM schema_version")
+        version = int(row[0]) if row and row[0] is not None else 0
+    return Seen(version, wanted, keys=version > 0 and keys.any_keys(db))
 
 
 def cause(error: BaseException) -> str:

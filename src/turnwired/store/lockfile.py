@@ -34,15 +34,14 @@ class LockFile:
         """
         if url.kind != "sqlite" or url.is_memory:
             return None
-        # Two paths to one database are one database.
-        path = Path(f"{Path(url.path).resolve()}.lock")
+        path = _path(url)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
+            pid = _pid(descriptor)
             os.close(descriptor)
-            raise StoreInUse(path, int(holder) if holder.isdecimal() else 0) from None
+            raise StoreInUse(path, pid) from None
         except BaseException:
             os.close(descriptor)
             raise
@@ -64,3 +63,31 @@ class LockFile:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release()
+
+
+def holder(url: DatabaseURL) -> int | None:
+    """The process that serves the database of `url`, 0 if it cannot be read; None: nobody does. It changes nothing."""
+    if url.kind != "sqlite" or url.is_memory:
+        return None
+    try:
+        descriptor = os.open(_path(url), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        # Shared, so that two who look see no holder in each other.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _pid(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _path(url: DatabaseURL) -> Path:
+    # Two paths to one database are one database.
+    return Path(f"{Path(url.path).resolve()}.lock")
+
+
+def _pid(descriptor: int) -> int:
+    text = os.read(descriptor, 32).decode("ascii", "replace").strip()
+    return int(text) if text.isdecimal() else 0

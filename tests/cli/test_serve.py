@@ -1,0 +1,189 @@
+"""`turnwire serve` as a process: what it says, what it refuses, and how it ends."""
+
+import asyncio
+import signal
+import socket
+
+import grpc
+import httpx
+import pytest
+
+from tests.fixtures.server import LIMIT, clean_env, turnwire
+from turnwire.v1.session_pb2 import Session
+from turnwire.v1.session_service_pb2 import CreateSessionRequest, GetSessionRequest
+from turnwire.v1.session_service_pb2_grpc import SessionServiceStub
+
+
+async def ran(*arguments, env=None, cwd=None, stdin=None, seconds=LIMIT):
+    """A command's exit code, standard output and standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *turnwire(*arguments),
+        stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=clean_env(env),
+        cwd=cwd,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            out, err = await process.communicate(stdin.encode() if stdin is not None else None)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_it_prints_where_it_listens_and_lines_that_work(serve_process, sqlite_url, tmp_path):
+    process = await serve_process(sqlite_url)
+    assert "store     sqlite:///" in process.banner
+    assert "echo (default)" in process.banner
+    assert "open on this machine alone" in process.banner
+    curl = process.banner.split("Try:\n")[1].splitlines()[0]
+    shell = await asyncio.create_subprocess_exec(
+        "bash", "-c", curl, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    out, _ = await shell.communicate()
+    assert b'"textDelta":{"part":"p1","text":"Hello"}' in out
+
+
+async def test_sigterm_ends_it_with_exit_code_0_and_leaves_nothing_behind(serve_process, sqlite_url):
+    process = await serve_process(sqlite_url)
+    async with httpx.AsyncClient(base_url=process.url) as client:
+        assert (await client.post("/v1/sessions", json={})).status_code == 200
+    process.terminate()
+    assert await process.ended() == 0
+    assert "Traceback" not in process.log.read_text()
+    with socket.socket() as probe:
+        host, port = process.address.split(":")
+        assert probe.connect_ex((host, int(port))) != 0
+
+
+async def test_ctrl_c_ends_it_as_sigterm_does(serve_process, sqlite_url):
+    process = await serve_process(sqlite_url)
+    process.process.send_signal(signal.SIGINT)
+    assert await process.ended() == 0
+
+
+async def test_a_second_serve_on_one_file_is_refused_with_the_first_ones_pid(serve_process, sqlite_url, tmp_path):
+    first = await serve_process(sqlite_url)
+    code, out, err = await ran(
+        "serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--database", sqlite_url, cwd=tmp_path
+    )
+    assert code == 1
+    assert out == ""
+    assert f"the process {first.pid} serves this database" in err
+    assert "Traceback" not in err
+
+
+async def test_a_killed_server_s_store_is_served_again(serve_process, sqlite_url):
+    first = await serve_process(sqlite_url)
+    async with grpc.aio.insecure_channel(first.address) as channel:
+        made = await SessionServiceStub(channel).CreateSession(
+            CreateSessionRequest(session=Session(display_name="kept"))
+        )
+    first.kill()
+    await first.ended()
+    again = await serve_process(sqlite_url)
+    async with grpc.aio.insecure_channel(again.address) as channel:
+        found = await SessionServiceStub(channel).GetSession(GetSessionRequest(name=made.name))
+    assert found.display_name == "kept"
+
+
+@pytest.mark.parametrize("option", ["--http", "--grpc"])
+async def test_a_port_that_is_taken_is_said_in_one_line(option, sqlite_url, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ports = {"--http": "127.0.0.1:0", "--grpc": "127.0.0.1:0", option: address}
+        code, _, err = await ran(
+            "serve", *[word for pair in ports.items() for word in pair], "--database", sqlite_url, cwd=tmp_path
+        )
+    assert code == 1
+    told = [line for line in err.splitlines() if line.startswith("turnwire: ")]
+    assert len(told) == 1
+    assert f"{option} {address}" in told[0]
+
+
+async def test_it_refuses_to_listen_beyond_this_machine_without_keys(sqlite_url, tmp_path):
+    code, _, err = await ran(
+        "serve", "--http", "0.0.0.0:0", "--grpc", "127.0.0.1:0", "--database", sqlite_url, cwd=tmp_path
+    )
+    assert code == 1
+    assert "turnwire keys create" in err
+    assert "--open" in err
+
+
+async def test_open_lets_everybody_in_and_says_so(serve_process, sqlite_url):
+    process = await serve_process(sqlite_url, "--http", "0.0.0.0:0", "--open")
+    assert "OPEN to whoever reaches this machine" in process.banner
+
+
+async def test_with_a_key_it_listens_beyond_this_machine(serve_process, sqlite_url, tmp_path):
+    code, key, _ = await ran("keys", "create", "--database", sqlite_url, cwd=tmp_path)
+    assert code == 0
+    process = await serve_process(sqlite_url, "--http", "0.0.0.0:0")
+    port = process.url.rpartition(":")[2]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        assert (await client.get("/v1/sessions")).status_code == 401
+        held = {"authorization": f"Bearer {key.strip()}"}
+        assert (await client.get("/v1/sessions", headers=held)).status_code == 200
+
+
+async def test_a_turn_that_runs_has_its_time_to_end_when_the_server_goes(serve_process, sqlite_url):
+    process = await serve_process(sqlite_url)
+    async with httpx.AsyncClient(base_url=process.url, timeout=LIMIT) as client:
+        name = (await client.post("/v1/sessions", json={})).json()["name"]
+        words = {"message": {"parts": [{"text": {"text": "/say begun\n/sleep 700\n/say done"}}]}}
+        lines = []
+        async with client.stream("POST", f"/v1/{name}/turns:chat", json=words) as answer:
+            async for line in answer.aiter_lines():
+                lines.append(line)
+                if '"text":"begun"' in line and "textDelta" in line:
+                    process.terminate()
+    assert any("done" in line for line in lines)
+    assert "STATE_SUCCEEDED" in lines[-1]
+    assert await process.ended() == 0
+
+
+async def test_a_second_signal_waits_for_no_turn(serve_process, sqlite_url):
+    process = await serve_process(sqlite_url)
+    async with httpx.AsyncClient(base_url=process.url, timeout=LIMIT) as client:
+        name = (await client.post("/v1/sessions", json={})).json()["name"]
+        words = {"message": {"parts": [{"text": {"text": "/say begun\n/sleep 60000"}}]}}
+        seen = ""
+        async with client.stream("POST", f"/v1/{name}/turns:chat", json=words) as answer:
+            async for line in answer.aiter_lines():
+                seen += line
+                if "textDelta" in line:
+                    process.terminate()
+                    await _not_ready(client)
+                    process.terminate()
+    assert "STATE_INTERRUPTED" in seen
+    assert await process.ended() == 0
+
+
+async def _not_ready(client):
+    async with asyncio.timeout(LIMIT):
+        while (await client.get("/readyz")).status_code != 503:  # noqa: ASYNC110 (only asking tells)
+            await asyncio.sleep(0.02)
+
+
+async def test_the_layer_apart_serves_the_same_sessions(serve_process, sqlite_url):
+    core = await serve_process(sqlite_url)
+    layer = await serve_process("", "--upstream", core.address)
+    async with httpx.AsyncClient(base_url=core.url) as here, httpx.AsyncClient(base_url=layer.url) as there:
+        name = (await here.post("/v1/sessions", json={"displayName": "one"})).json()["name"]
+        assert (await there.get(f"/v1/{name}")).json()["displayName"] == "one"
+        assert (await there.get("/readyz")).status_code == 200
+    layer.terminate()
+    assert await layer.ended() == 0
+
+
+async def test_settings_that_are_wrong_are_said_a_line_each(tmp_path):
+    (tmp_path / "turnwire.toml").write_text('htp = "127.0.0.1:1"\n[turns]\nduration = "soon"\n')
+    code, _, err = await ran("serve", cwd=tmp_path)
+    assert code == 2
+    assert "turnwire.toml:1" in err
+    assert "did you mean http" in err
+    assert "turnwire.toml:3" in err
+    assert "Traceback" not in err
