@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import peewee
 import pytest
@@ -88,21 +89,31 @@ def test_a_memory_store_keeps_what_was_made() -> None:
     process.close()
 
 
-def test_of_many_that_run_at_once_one_applies_it(store_url: str) -> None:
+def migrated_by(count: int, url: str) -> list[list[str]]:
+    """What each of some processes applies that come to a new store at the same moment."""
     applied: list[list[str]] = []
-    start = threading.Barrier(6)
+    start = threading.Barrier(count)
 
     def run() -> None:
-        process = Process(store_url)
+        process = Process(url)
         start.wait(10)
         applied.append(migrate.migrate(process.store))
 
-    threads = [threading.Thread(target=run) for _ in range(6)]
+    threads = [threading.Thread(target=run) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert sorted(map(len, applied)) == [0, 0, 0, 0, 0, len(migrate.known())]
+    return applied
+
+
+def test_of_many_that_run_at_once_one_applies_it(store_url: str) -> None:
+    assert sorted(map(len, migrated_by(6, store_url))) == [0] * 5 + [len(migrate.known())]
+
+
+def test_processes_may_open_a_new_file_at_the_same_moment(tmp_path: Path) -> None:
+    for number in range(25):
+        assert len(migrated_by(6, f"sqlite:///{tmp_path / str(number)}.db")) == 6
 
 
 def test_a_newer_schema_is_refused_and_left_as_it_is(one: Process) -> None:

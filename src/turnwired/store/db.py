@@ -9,6 +9,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -25,6 +26,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Job = Callable[[], None]
 
+_WAL_TRIES = 10
+
 RETRY_SECONDS = 1.0
 """What a refusal for want of the store tells its caller to wait."""
 
@@ -39,7 +42,18 @@ class Connection:
 
     def open(self) -> None:
         """Connect the calling thread, if it is not connected."""
-        self.peewee.connect(reuse_if_open=True)
+        if self.peewee.connect(reuse_if_open=True) and not self.postgres:
+            self._keep_a_log()
+
+    def _keep_a_log(self) -> None:
+        # The switch to WAL is the one statement that does not wait for a lock: two that open a new file together meet.
+        for _ in range(_WAL_TRIES):
+            with suppress(peewee.OperationalError):
+                self.run("PRAGMA journal_mode = wal")
+                return
+            self.begin_write()
+            self.rollback()
+        self.run("PRAGMA journal_mode = wal")
 
     def run(self, sql: str, *params: object) -> Any:
         """Execute one statement written with `?`, and give its cursor."""
@@ -199,7 +213,6 @@ def _sqlite(url: DatabaseURL, settings: DatabaseSettings) -> peewee.SqliteDataba
     return peewee.SqliteDatabase(
         url.path,
         pragmas={
-            "journal_mode": "wal",
             "synchronous": settings.synchronous,
             "busy_timeout": int(settings.busy_timeout * 1000),
             "journal_size_limit": 64 * 1024 * 1024,

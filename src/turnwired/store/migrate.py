@@ -73,7 +73,8 @@ def migrate(store: Store) -> list[str]:
 
 def run(db: Connection, changes: list[Migration]) -> list[str]:
     """As `migrate`, with changes of the caller's."""
-    opened = guarded(lambda: db.peewee.connect(reuse_if_open=True))
+    opened = db.peewee.is_closed()
+    guarded(db.open)
     try:
         newest = changes[-1].version
         return [change.name for change in changes if guarded(partial(_apply, db, change, newest))]
