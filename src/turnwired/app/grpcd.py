@@ -7,7 +7,6 @@ from typing import Any, Final, TypeAlias
 import grpc
 from grpc_channelz.v1 import channelz, channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from turnwire.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
 from turnwire.v1.attachment_service_pb2_grpc import add_AttachmentServiceServicer_to_server
@@ -19,6 +18,7 @@ from turnwire.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_s
 from turnwire.v1.turn_service_pb2_grpc import add_TurnServiceServicer_to_server
 from turnwired.app.errors import StartError
 from turnwired.app.health import Health
+from turnwired.app.reflection import add_reflection
 from turnwired.clock import Clock
 from turnwired.config.settings import Settings
 from turnwired.eventlog.journal import Journal
@@ -36,9 +36,6 @@ from turnwired.store.turns import Terms
 
 # `grpc.aio.Server`, or the in-process channel's collector of handlers.
 Handlers: TypeAlias = Any
-
-REFLECTION: Final = "grpc.reflection.v1.ServerReflection"
-"""Newer clients ask for this; the library serves v1alpha alone, with the same messages under another package."""
 
 _KEEPALIVE: Final = (
     # A watch may be silent for long, and a proxy forgets such connections: clients may ping every 10 s, also without a
@@ -98,25 +95,14 @@ def register(handlers: Handlers, served: Services) -> None:
     add_KeyServiceServicer_to_server(served.keys, handlers)
     health_pb2_grpc.add_HealthServicer_to_server(served.health, handlers)
     channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.aio.ChannelzServicer(), handlers)
-    _add_reflection(handlers)
-
-
-def _add_reflection(handlers: Handlers) -> None:
-    names = [
-        *(service.full_name for service in SERVICES),
-        health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-        channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
-        reflection.SERVICE_NAME,
-        REFLECTION,
-    ]
-    servicer = reflection.aio.ReflectionServicer(names)
-    method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    add_reflection(
+        handlers,
+        [
+            *(service.full_name for service in SERVICES),
+            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+            channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
+        ],
     )
-    for service in (reflection.SERVICE_NAME, REFLECTION):
-        handlers.add_registered_method_handlers(service, {"ServerReflectionInfo": method})
 
 
 class GrpcServer:

@@ -13,7 +13,10 @@ _SAY_SECONDS: Final = 1.0
 
 
 class Health(aio.HealthServicer):  # type: ignore[misc]  # it ships no types
-    """The library's servicer; its watches end when the server goes away, so that none holds up the way down."""
+    """The library's servicer, and `List`, which that lacks.
+
+    Its watches end when the server goes away, so that none holds up the way down.
+    """
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -29,6 +32,12 @@ class Health(aio.HealthServicer):  # type: ignore[misc]  # it ships no types
             over.cancel()
             watching.cancel()
             await asyncio.gather(watching, over, return_exceptions=True)
+
+    async def List(self, _request: health_pb2.HealthListRequest, _context: Context) -> health_pb2.HealthListResponse:
+        statuses = {
+            service: health_pb2.HealthCheckResponse(status=status) for service, status in self._server_status.items()
+        }
+        return health_pb2.HealthListResponse(statuses=statuses)
 
     async def drain(self) -> None:
         """Say NOT_SERVING of everything, for good. A watcher that does not read is not waited for."""
