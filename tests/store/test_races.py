@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.store.harness import ALICE, Process
+from tests.store.harness import ALICE, Process, refusal
 from turnwire.v1 import session_service_pb2 as service
 from turnwire.v1.message_pb2 import Message
 from turnwire.v1.session_pb2 import Alias, Session
 from turnwired.errors import Fault, reason_name
 from turnwired.ids import RandomIds
-from turnwired.store import session_life, sessions
+from turnwired.store import session_batches, session_life, sessions
 from turnwired.store.tx import Tx
 
 T = TypeVar("T")
@@ -157,6 +157,30 @@ def test_of_many_updates_with_one_etag_one_succeeds(one: Process, store_url: str
         return "done"
 
     assert sorted(together(store_url, 4, work)) == ["ETAG_MISMATCH"] * 3 + ["done"]
+
+
+def test_a_batch_spares_a_session_that_left_its_filter_meanwhile(one: Process, two: Process, store_url: str) -> None:
+    stays, goes = (one.session(labels={"project": "p"}) for _ in range(2))
+    counts: list[int] = []
+
+    def work() -> None:
+        process = Process(store_url, lock_timeout=20, busy_timeout=20)
+        request = service.BatchDeleteSessionsRequest(filter='labels.project = "p"')
+        counts.append(process.write(session_batches.batch_delete, ALICE, request, retention_us=0).count)
+        process.close()
+
+    batch = threading.Thread(target=work)
+    with uncommitted(two) as tx:
+        other = Session(name=stays.name, labels={"project": "q"})
+        sessions.update(tx, ALICE, service.UpdateSessionRequest(session=other))
+        tx.save()
+        batch.start()
+        batch.join(0.3)
+        assert batch.is_alive()
+    batch.join(20)
+    assert counts == [1]
+    assert dict(one.get(stays.name).labels) == {"project": "q"}
+    assert refusal(one.get, goes.name) == "SESSION_NOT_FOUND"
 
 
 def test_a_reader_sees_one_point_in_time(one: Process, two: Process) -> None:
