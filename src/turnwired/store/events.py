@@ -24,6 +24,11 @@ class Append:
     size: int = 0
     """Bytes of the bodies."""
 
+    @property
+    def only_deltas(self) -> bool:
+        """Whether it may wait for others."""
+        return self.deltas == len(self.bodies)
+
 
 @dataclass(frozen=True, slots=True)
 class Page:

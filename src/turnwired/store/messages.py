@@ -3,7 +3,7 @@
 from turnwire.v1 import event_pb2, message_pb2, reason_pb2
 from turnwire.v1 import message_service_pb2 as service
 from turnwired.errors import Fault
-from turnwired.rules import fold, history, names
+from turnwired.rules import fold, given, history, names
 from turnwired.rules.caller import Caller
 from turnwired.store import events, removal, rows
 from turnwired.store.db import Connection
@@ -33,6 +33,7 @@ def create(tx: Tx, caller: Caller, request: service.CreateMessageRequest) -> mes
                 reason_pb2.REASON_CLIENT_ID_TAKEN, "a message with this client_id is there", message=stored.name
             )
         return stored
+    given.check(request.message)
     message = _M(role=request.message.role, state=_M.STATE_COMPLETE)
     compose(message, request.message)
     message.client_id = request.message.client_id
@@ -40,10 +41,7 @@ def create(tx: Tx, caller: Caller, request: service.CreateMessageRequest) -> mes
     number_message(tx, held, message)
     rows.publish(tx, held, message)
     rows.insert_message(tx, held, message)
-    account(held, message, +1)
-    lifetime = held.session.lifetime_totals
-    lifetime.messages += 1
-    lifetime.message_tokens += message.token_count
+    count_new(held, message)
     if message.source:
         held.session.last_surface = message.source
     held.add(event_pb2.Event(message_created=event_pb2.MessageCreated(message=message)))
@@ -84,15 +82,21 @@ def number_message(tx: Tx, held: Held, message: message_pb2.Message) -> None:
     message.update_time.CopyFrom(message.create_time)
 
 
+def count_new(held: Held, message: message_pb2.Message) -> None:
+    """Count a message that no turn's end counts."""
+    account(held, message, +1)
+    held.session.lifetime_totals.messages += 1
+    held.session.lifetime_totals.message_tokens += message.token_count
+
+
 def find_client_id(db: Connection, session_id: str, client_id: str) -> MessageRow | None:
     """The message of a session whose client id, or whose own id, this is (decisions.md, A20)."""
     if not client_id:
         return None
-    query = MessageRow.select().where(MessageRow.session == session_id)
-    row: MessageRow | None = query.where(MessageRow.client_id == client_id).first(db.peewee)
+    row = MessageRow.one(db, "session = ? AND client_id = ?", session_id, client_id)
     if row is None and names.is_uuid(client_id):
         # Clients that seed their chat from a list send a server's id back as their own.
-        row = query.where(MessageRow.id == client_id).first(db.peewee)
+        row = MessageRow.one(db, "session = ? AND id = ?", session_id, client_id)
     return row
 
 

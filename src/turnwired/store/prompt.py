@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from turnwire.v1 import message_pb2, reason_pb2, turn_pb2, turn_service_pb2
 from turnwired.errors import Fault
-from turnwired.rules import answers, fold, names
-from turnwired.store import ending, removal, rows
+from turnwired.rules import answers, given, names
+from turnwired.store import ending, messages, removal, rows
 from turnwired.store.schema import MessageRow, TurnRow
 from turnwired.store.tx import Held, Tx
 
@@ -55,24 +55,28 @@ def write(tx: Tx, held: Held, request: turn_service_pb2.ChatRequest, plan: Plan)
     turn_name = names.turn(held.id, tx.ids.uuid())
     user = plan.user
     if user is not None and plan.new_user:
-        _begin(tx, held, user, turn_name)
-        user.role, user.state = message_pb2.ROLE_USER, _M.STATE_COMPLETE
-        user.source = request.source or user.source or "grpc"
-        user.token_count, user.tokens_counted = fold.counted_tokens(fold.said(user)), True
-        user.has_content = bool(user.parts)
-        rows.publish(tx, held, user)
-        rows.insert_message(tx, held, user)
-        ending.account(held, user, +1)
-        held.session.lifetime_totals.messages += 1
-        held.session.lifetime_totals.message_tokens += user.token_count
+        user = _append(tx, held, request, turn_name)
     elif user is not None and plan.edit:
         _edit(tx, held, user, request.message)
     if plan.output is not None:
         return user, _go_on(tx, plan, turn_name)
     output = _M(role=message_pb2.ROLE_ASSISTANT, state=_M.STATE_IN_PROGRESS, source="agent")
-    _begin(tx, held, output, turn_name)
+    output.turn = turn_name
+    messages.number_message(tx, held, output)
     rows.insert_message(tx, held, output)
     return user, output
+
+
+def _append(tx: Tx, held: Held, request: turn_service_pb2.ChatRequest, turn_name: str) -> _M:
+    said = request.message
+    user = _M(role=message_pb2.ROLE_USER, state=_M.STATE_COMPLETE, client_id=said.client_id, turn=turn_name)
+    user.source = request.source or said.source or "grpc"
+    messages.compose(user, said)
+    messages.number_message(tx, held, user)
+    rows.publish(tx, held, user)
+    rows.insert_message(tx, held, user)
+    messages.count_new(held, user)
+    return user
 
 
 def roll_back(tx: Tx, held: Held, turn: TurnRow) -> None:
@@ -86,11 +90,10 @@ def roll_back(tx: Tx, held: Held, turn: TurnRow) -> None:
 
 
 def _message(tx: Tx, held: Held, request: turn_service_pb2.ChatRequest) -> Plan:
-    user = _M()
-    user.CopyFrom(request.message)
-    existing = _existing(tx, held, user.client_id)
+    given.check(request.message)
+    existing = messages.find_client_id(tx.db, held.id, request.message.client_id)
     if existing is None:
-        return Plan(user=user, new_user=True)
+        return Plan(user=request.message, new_user=True)
     if existing.role != message_pb2.ROLE_USER:
         raise Fault(
             reason_pb2.REASON_MESSAGE_ROLE_CONFLICT,
@@ -117,16 +120,6 @@ def _message(tx: Tx, held: Held, request: turn_service_pb2.ChatRequest) -> Plan:
 
 def _taken(stored: _M) -> Fault:
     return Fault(reason_pb2.REASON_CLIENT_ID_TAKEN, "a message with this client_id is there", message=stored.name)
-
-
-def _existing(tx: Tx, held: Held, client_id: str) -> MessageRow | None:
-    if not client_id:
-        return None
-    row = MessageRow.one(tx.db, "session = ? AND client_id = ?", held.id, client_id)
-    if row is None and names.is_uuid(client_id):
-        # Clients that seed their chat from a list send a server's id back as their own (A20).
-        row = MessageRow.one(tx.db, "session = ? AND id = ?", held.id, client_id)
-    return row
 
 
 def _must_be_user(row: MessageRow, field_name: str) -> None:
@@ -180,31 +173,12 @@ def _newest_user(tx: Tx, held: Held) -> _M | None:
     return rows.to_message(row) if row else None
 
 
-def _begin(tx: Tx, held: Held, message: _M, turn_name: str) -> None:
-    message.name = names.message(held.id, tx.ids.uuid())
-    message.number = tx.number()
-    message.turn = turn_name
-    message.create_time.FromMicroseconds(rows.next_message_us(tx, held))
-    message.update_time.CopyFrom(message.create_time)
-    for place, part in enumerate(message.parts):
-        part.id = part.id or f"p{place + 1}"
-        part.done = True
-
-
 def _edit(tx: Tx, held: Held, stored: _M, new: _M) -> None:
     ending.account(held, stored, -1)
-    rows_of = MessageRow.select().where(MessageRow.id == stored.name.rpartition("/")[2])
-    removal.blank(tx, held, [rows_of.get(tx.db.peewee)])
-    del stored.parts[:]
-    stored.parts.extend(new.parts)
-    stored.metadata.clear()
-    for surface, value in new.metadata.items():
-        stored.metadata[surface].CopyFrom(value)
-    for place, part in enumerate(stored.parts):
-        part.id = part.id or f"p{place + 1}"
-        part.done = True
-    stored.token_count = fold.counted_tokens(fold.said(stored))
-    stored.has_content = bool(stored.parts)
+    row = MessageRow.one(tx.db, "id = ?", names.parse_message(stored.name).uuid)
+    assert row is not None
+    removal.blank(tx, held, [row])
+    messages.compose(stored, new)
     rows.publish(tx, held, stored)
     held.session.message_epoch += 1
     rows.update_message(tx, stored)

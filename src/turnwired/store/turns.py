@@ -46,6 +46,8 @@ class Recorded:
     """Whether this call made it, or made it go on."""
     cursor: str = ""
     """Where what this call brings about begins in the log. Empty: at the turn's first event."""
+    session: session_pb2.Session | None = None
+    """Of a turn that this call made: its session as it is then."""
 
 
 def record(tx: Tx, caller: Caller, request: _R.ChatRequest, terms: Terms) -> Recorded:
@@ -71,7 +73,10 @@ def record(tx: Tx, caller: Caller, request: _R.ChatRequest, terms: Terms) -> Rec
     user, output = prompt.write(tx, held, request, plan)
     turn, row = _insert(tx, held, caller, request, terms, agent, user, output)
     _announce(tx, held, request, turn, row, user, output, terms, new_user=plan.new_user)
-    return Recorded(rows.to_turn(row), made=True)
+    session = session_pb2.Session()
+    session.CopyFrom(held.session)
+    session.cursor = held.cursor
+    return Recorded(rows.to_turn(row), made=True, session=session)
 
 
 def _resume(tx: Tx, held: Held, request: _R.ChatRequest, terms: Terms, plan: prompt.Plan, row: TurnRow) -> Recorded:
