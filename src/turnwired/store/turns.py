@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from turnwire.v1 import event_pb2, message_pb2, reason_pb2, session_pb2, turn_pb2, turn_service_pb2
 from turnwired.errors import Fault
-from turnwired.rules import answers, fold, masks, names
+from turnwired.rules import answers, fold, names
 from turnwired.rules.caller import Caller
 from turnwired.rules.titles import title_of
-from turnwired.store import ending, leases, prompt, removal, resume, rows
+from turnwired.store import ending, leases, prompt, removal, resume, rows, sessions
 from turnwired.store.schema import KeyRow, MessageRow, TurnRow
 from turnwired.store.tx import Held, Tx
 
@@ -65,11 +65,12 @@ def record(tx: Tx, caller: Caller, request: _R.ChatRequest, terms: Terms) -> Rec
     if plan.attach is not None:
         return Recorded(plan.attach, made=False)
     if plan.resume is not None:
-        return _resume(tx, held, request, terms, plan, plan.resume)
+        patch_session(tx, caller, held, request)
+        return _resume(tx, held, terms, plan, plan.resume)
     agent = _agent(caller, held, request, terms)
     _check_limits(tx, held, caller, terms)
     _clear_the_way(tx, held, request, terms, plan)
-    patch_session(held, request)
+    patch_session(tx, caller, held, request)
     user, output = prompt.write(tx, held, request, plan)
     turn, row = _insert(tx, held, caller, request, terms, agent, user, output)
     _announce(tx, held, request, turn, row, user, output, terms, new_user=plan.new_user)
@@ -79,11 +80,10 @@ def record(tx: Tx, caller: Caller, request: _R.ChatRequest, terms: Terms) -> Rec
     return Recorded(rows.to_turn(row), made=True, session=session)
 
 
-def _resume(tx: Tx, held: Held, request: _R.ChatRequest, terms: Terms, plan: prompt.Plan, row: TurnRow) -> Recorded:
+def _resume(tx: Tx, held: Held, terms: Terms, plan: prompt.Plan, row: TurnRow) -> Recorded:
     """Go on with a waiting turn: what the answers leave open is closed (D8)."""
     assert plan.output is not None
     cursor = held.cursor
-    patch_session(held, request)
     turn, message = rows.to_turn(row), plan.output
     resume.take(tx, held, turn, message, plan.answers)
     answers.close_open(message)
@@ -92,15 +92,11 @@ def _resume(tx: Tx, held: Held, request: _R.ChatRequest, terms: Terms, plan: pro
     return Recorded(turn, made=True, cursor=cursor)
 
 
-def patch_session(held: Held, request: _R.ChatRequest) -> None:
-    """Apply the request's `session_patch`."""
-    if not request.HasField("session_patch"):
-        return
-    mask = request.session_mask if request.HasField("session_mask") else None
-    changed = masks.apply(held.session, request.session_patch, mask, "session_mask")
-    if changed:
-        held.session.metadata_version += 1
-        held.touch(*changed)
+def patch_session(tx: Tx, caller: Caller, held: Held, request: _R.ChatRequest) -> None:
+    """Apply the request's `session_patch`, as UpdateSession does."""
+    if request.HasField("session_patch"):
+        mask = request.session_mask if request.HasField("session_mask") else None
+        sessions.patch(tx, caller, held, request.session_patch, mask, mask_field="session_mask")
 
 
 def _same_request(tx: Tx, held: Held, request: _R.ChatRequest) -> turn_pb2.Turn | None:
