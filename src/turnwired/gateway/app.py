@@ -93,6 +93,8 @@ class Gateway:
                 raise Problem(status.UNIMPLEMENTED, "Method Not Allowed")
             fields = form(await self._body(receive))
         route, values = found
+        # Whoever counts requests outside counts by template.
+        scope["turnwired.route"] = route.template.text
         endpoint, streams = self._endpoints[route], route.rpc.server_streaming
         limit = headers.timeout(scope)
         limit = self._unary_timeout if limit is None and not streams else limit
