@@ -87,3 +87,25 @@ async def test_a_jump_of_the_wall_clock_wakes_nobody():
     sleeper.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sleeper
+
+
+async def test_an_alarm_rings_once_at_its_time_and_not_if_it_was_called_off():
+    clock = ManualClock()
+    rung: list[str] = []
+    clock.alarm(10, lambda: rung.append("first"))
+    call_off = clock.alarm(10, lambda: rung.append("second"))
+    await clock.advance(9)
+    assert not rung
+    call_off()
+    await clock.advance(30)
+    assert rung == ["first"]
+    call_off()
+    assert clock.waiting == 0
+
+
+async def test_the_machines_alarm_rings_and_can_be_called_off():
+    rung = asyncio.Event()
+    SystemClock().alarm(60, rung.set)()
+    SystemClock().alarm(0.01, rung.set)
+    async with asyncio.timeout(5):
+        await rung.wait()

@@ -1,8 +1,7 @@
 """The one writer of a process: it takes whatever waits over all sessions, commits it, publishes it, and repeats."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,8 +26,7 @@ class Pen:
         self._deltas = 0
         self._bytes = 0
         self._first = True
-        self._room = asyncio.Event()
-        self._room.set()
+        self._room: asyncio.Future[None] | None = None
         self.stale = False
         """Whether another owner has the turn: nothing more of this claim can be written."""
 
@@ -41,17 +39,15 @@ class Pen:
             raise self._refusal()
         if not bodies:
             return
-        settings = self._flusher.settings
         size = sum(map(len, bodies))
         self._deltas += deltas
         self._bytes += size
-        full = self._deltas >= settings.append_cap_deltas or self._bytes >= settings.append_cap_bytes
-        append = Append(self.lease, bodies, self._first, deltas, size)
-        self._flusher.append(self, append, urgent=full or deltas < len(bodies))
+        full = self.full
+        self._flusher.append(self, bodies, deltas, size, first=self._first, urgent=full or deltas < len(bodies))
         self._first = False
         if full:
-            self._room.clear()
-            await self._room.wait()
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
             if self.stale:
                 raise self._refusal()
 
@@ -59,19 +55,30 @@ class Pen:
         """Append the claim's last events, for the group of the write that ends it. Raises ATTEMPT_STALE."""
         if self.stale:
             raise self._refusal()
-        self._flusher.append(self, Append(self.lease, bodies, self._first, 0, sum(map(len, bodies))), urgent=True)
+        self._flusher.append(self, bodies, 0, sum(map(len, bodies)), first=self._first, urgent=True)
         self._first = False
 
     def written(self, append: Append) -> None:
         """Part of it was committed."""
         self._deltas -= append.deltas
         self._bytes -= append.size
-        self._room.set()
+        self._go_on()
 
     def refused(self) -> None:
         """The fence is another's."""
         self.stale = True
-        self._room.set()
+        self._go_on()
+
+    @property
+    def full(self) -> bool:
+        """Whether as much of it is uncommitted as may be."""
+        settings = self._flusher.settings
+        return self._deltas >= settings.append_cap_deltas or self._bytes >= settings.append_cap_bytes
+
+    def _go_on(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        self._room = None
 
     @staticmethod
     def _refusal() -> Fault:
@@ -88,8 +95,8 @@ class Flusher:
         self._clock = clock
         self._ops: list[tuple[Op, asyncio.Future[Any]]] = []
         self._appends: dict[str, tuple[Pen, Append]] = {}
-        self._urgent = asyncio.Event()
-        self._work = asyncio.Event()
+        self._due = asyncio.Event()
+        self._call_off: Callable[[], None] | None = None
         self._closed = False
         self._spaced_from = -1e9
         self._task: asyncio.Task[None] | None = None
@@ -107,59 +114,62 @@ class Flusher:
             raise Fault(reason_pb2.REASON_DRAINING, "the server is going away", retry_after=1.0)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._ops.append((op, future))
-        self._urgent.set()
-        self._work.set()
+        self._due.set()
         return future
 
-    def append(self, pen: Pen, append: Append, *, urgent: bool) -> None:
-        """Have output appended with the next group."""
+    def append(
+        self, pen: Pen, bodies: list[bytes], deltas: int, size: int, *, first: bool = False, urgent: bool = True
+    ) -> None:
+        """Have output appended with the next group. `urgent`: at once, else with what comes within the spacing."""
         waiting = self._appends.get(pen.lease.turn)
         if waiting is not None and waiting[0] is pen:
-            _join(waiting[1], append)
+            _join(waiting[1], bodies, deltas, size)
         else:
             if waiting is not None:
                 # A newer claim of this very process: the older one has lost its fence.
                 waiting[0].refused()
-            self._appends[pen.lease.turn] = (pen, append)
+            self._appends[pen.lease.turn] = (pen, Append(pen.lease, bodies, first, deltas, size))
         if urgent:
-            self._urgent.set()
-        self._work.set()
+            self._due.set()
+        elif self._call_off is None and not self._due.is_set():
+            self._space()
 
     async def close(self) -> None:
         """Write what waits, then stop."""
         self._closed = True
-        self._urgent.set()
-        self._work.set()
+        self._due.set()
         if self._task is not None:
             await self._task
 
     async def _run(self) -> None:
         while True:
-            await self._work.wait()
-            if not self._urgent.is_set():
-                await self._space()
-            if not self._ops and not self._appends:
-                if self._closed:
-                    return
-                self._work.clear()
-                self._urgent.clear()
-                continue
-            await self._flush()
+            await self._due.wait()
+            self._due.clear()
+            if self._ops or self._appends:
+                await self._flush()
+            elif self._closed:
+                return
 
-    async def _space(self) -> None:
+    def _space(self) -> None:
         """Let deltas gather, unless something comes that does not wait."""
         pause = self._spaced_from + self.settings.commit_spacing_ms / 1000 - self._clock.monotonic()
         if pause > 0:
-            with suppress(TimeoutError):
-                await self._clock.wait_for(self._urgent.wait(), pause)
+            self._call_off = self._clock.alarm(pause, self._spaced)
+        else:
+            self._due.set()
+
+    def _spaced(self) -> None:
+        self._call_off = None
+        self._due.set()
 
     async def _flush(self) -> None:
         ops, appends = self._ops, self._appends
         self._ops, self._appends = [], {}
-        self._urgent.clear()
-        self._work.clear()
+        if self._call_off is not None:
+            self._call_off()
+            self._call_off = None
         begun = self._clock.monotonic()
-        if not ops and all(append.deltas == len(append.bodies) for _, append in appends.values()):
+        if not ops and all(append.only_deltas for _, append in appends.values()):
             self._spaced_from = begun
         job = partial(
             run_group,
@@ -168,16 +178,12 @@ class Flusher:
             [op for op, _ in ops],
             [append for _, append in appends.values()],
         )
-        outcome = await self._finish(self._store.writer.submit(job))
+        outcome = await asyncio.shield(self._store.writer.submit(job))
         self.on_measure(self._clock.monotonic() - begun, sum(row.count for row in outcome.logged))
         self._settle(outcome, ops, appends)
         if outcome.error is not None and outcome.locked:
             # The store is away: what agents said waits for it, and so do they.
             await self._clock.sleep(_RETRY_SECONDS)
-
-    @staticmethod
-    async def _finish(job: Awaitable[Outcome]) -> Outcome:
-        return await asyncio.shield(job)
 
     def _settle(
         self,
@@ -195,6 +201,7 @@ class Flusher:
                 pen.refused()
             else:
                 pen.written(append)
+        self._judge(put_back=bool(locked))
         for op, future in ops:
             if future.done():
                 continue
@@ -206,10 +213,18 @@ class Flusher:
     def _put_back(self, pen: Pen, append: Append) -> None:
         later = self._appends.get(pen.lease.turn)
         if later is not None:
-            _join(append, later[1])
+            _join(append, later[1].bodies, later[1].deltas, later[1].size)
         self._appends[pen.lease.turn] = (pen, append)
-        self._urgent.set()
-        self._work.set()
+
+    def _judge(self, *, put_back: bool) -> None:
+        """Whether the next group goes at once: a turn that waited at its cap has room again, and no hurry."""
+        hurry = self._ops or self._closed or put_back
+        if hurry or any(pen.full or not append.only_deltas for pen, append in self._appends.values()):
+            self._due.set()
+            return
+        self._due.clear()
+        if self._appends and self._call_off is None:
+            self._space()
 
 
 def _no_outcome(_outcome: Outcome) -> None:
@@ -220,7 +235,7 @@ def _no_measure(_seconds: float, _events: int) -> None:
     return None
 
 
-def _join(append: Append, later: Append) -> None:
-    append.bodies.extend(later.bodies)
-    append.deltas += later.deltas
-    append.size += later.size
+def _join(append: Append, bodies: list[bytes], deltas: int, size: int) -> None:
+    append.bodies.extend(bodies)
+    append.deltas += deltas
+    append.size += size

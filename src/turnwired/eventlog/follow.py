@@ -4,17 +4,17 @@ A follower is placed in the hub before it reads the table, so that nothing falls
 checks against its place; where that does not fit on, it reads the table again. Source: design.md, section 3.
 """
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from turnwire.v1 import event_pb2, reason_pb2, session_pb2
 from turnwired.clock import Clock
 from turnwired.config.sections import Log
 from turnwired.errors import Fault
 from turnwired.eventlog.area import AreaFollower
-from turnwired.eventlog.buffer import Watcher, WatchFrame, frame_of
+from turnwired.eventlog.buffer import Live, Watcher, WatchFrame, frame_of
 from turnwired.eventlog.hub import Hub
-from turnwired.rules import cursors
+from turnwired.rules import cursors, names
 from turnwired.rules.caller import Caller
 from turnwired.rules.frames import Frame
 from turnwired.store import events
@@ -44,10 +44,9 @@ class Follower:
         SESSION_NOT_FOUND or CURSOR_INVALID before the first frame. A draining server ends it with a frame that says so.
         """
         after = _decode(cursor, lenient=from_now)
-        with self._hub.watcher(session) as watcher:
+        with self._walk(session, None, coarse=coarse) as walk:
             stands = await self._store.read(events.standing, session)
             fits = _fits(after, stands, coarse=coarse) if after else not from_now and not _holes(stands, coarse=coarse)
-            walk = _Walk(self, watcher, None, coarse)
             if fits:
                 walk.place(stands.generation, after.seq if after else 0)
                 yield _attach(walk, _A(status=_A.STATUS_OK, session=stands.session))
@@ -64,9 +63,8 @@ class Follower:
         says where to go on, when the server goes away.
         """
         after = _decode(cursor, lenient=False)
-        with self._hub.watcher(session, turn) as watcher:
+        with self._walk(session, turn) as walk:
             stands = await self._store.read(events.standing, session, turn)
-            walk = _Walk(self, watcher, turn, coarse=False)
             start = max(after.seq if after else 0, stands.turn_first - 1)
             walk.place(stands.generation, start)
             if after is not None and _missed(after, stands):
@@ -82,11 +80,35 @@ class Follower:
             async for frame in walk.frames():
                 yield frame
 
+    async def begun(self, attach: event_pb2.Attach, rows: Sequence[Logged]) -> AsyncGenerator[WatchFrame, None]:
+        """Follow the turn of `attach`, which a write has recorded just now, to its end, as `turn` does.
+
+        `rows` are what that write added to the log. Whoever made it begins to iterate before anything else is awaited:
+        then nothing is missed, and nothing needs to be read.
+        """
+        ref = names.parse_turn(attach.turn.name)
+        with self._walk(ref.session.uuid, ref.uuid) as walk:
+            first = next(row for row in rows if row.turn == ref.uuid)
+            walk.place(first.generation, first.first_seq - 1)
+            self._hub.saw(ref.session.uuid, rows[-1].last_seq)
+            yield _attach(walk, attach)
+            async for frame in walk.frames([Live(row) for row in rows]):
+                yield frame
+
     def namespace(
         self, caller: Caller, accepts: Callable[[session_pb2.Session], bool]
     ) -> AsyncGenerator[WatchFrame, None]:
         """Follow the coarse events of a namespace's sessions, from now on. See `AreaFollower`."""
         return AreaFollower(self._store, self._hub, self._clock, self._settings).follow(caller, accepts)
+
+    @contextmanager
+    def _walk(self, session: str, turn: str | None, *, coarse: bool = False) -> Iterator["_Walk"]:
+        with self._hub.watcher(session, turn) as watcher:
+            walk = _Walk(self, watcher, turn, coarse)
+            try:
+                yield walk
+            finally:
+                walk.leave()
 
     async def _gap(self, walk: "_Walk", turn: events.Standing | None = None) -> WatchFrame:
         walk.watcher.find()
@@ -113,6 +135,9 @@ class _Walk:
         self._turn = turn
         self._coarse = coarse
         self._ended = False
+        self._quiet_from = 0.0
+        self._beat = False
+        self._call_off: Callable[[], None] | None = None
 
     @property
     def cursor(self) -> str:
@@ -123,13 +148,18 @@ class _Walk:
         """Stand here."""
         self.generation, self.seq = generation, seq
 
-    async def frames(self) -> AsyncGenerator[WatchFrame, None]:
-        """What follows, until the end."""
-        # Begin with the table: what the hub has gathered meanwhile is behind it.
-        behind = True
+    def leave(self) -> None:
+        """Follow no longer."""
+        if self._call_off is not None:
+            self._call_off()
+
+    async def frames(self, known: Sequence[Live] = ()) -> AsyncGenerator[WatchFrame, None]:
+        """What follows, until the end; `known` of it are at hand."""
+        # Else begin with the table: what the hub has gathered meanwhile is behind it.
+        behind = not known
         while not self._ended:
             if self._f._hub.draining:  # noqa: SLF001
-                async for frame in self._leave():
+                async for frame in self._drained():
                     yield frame
                 return
             if behind or self.watcher.lost:
@@ -139,7 +169,7 @@ class _Walk:
                     yield frame
                 behind = False
                 continue
-            rows = self.watcher.take()
+            rows, known = known or self.watcher.take(), ()
             if not rows:
                 if not await self._wait():
                     yield _frame(event_pb2.WatchResponse(cursor=self.cursor, heartbeat=True))
@@ -227,12 +257,27 @@ class _Walk:
 
     async def _wait(self) -> bool:
         """Wait for something to do. False: nothing came for as long as a heartbeat waits."""
-        with suppress(TimeoutError):
-            await self._f._clock.wait_for(self.watcher.wake.wait(), self._f._settings.watch_heartbeat)  # noqa: SLF001
-            return True
-        return False
+        self._quiet_from, self._beat = self._f._clock.monotonic(), False  # noqa: SLF001
+        if self._call_off is None:
+            self._ring_in(self._f._settings.watch_heartbeat)  # noqa: SLF001
+        await self.watcher.wake.wait()
+        return not self._beat or bool(self.watcher.rows) or self.watcher.lost or self._f._hub.draining  # noqa: SLF001
 
-    async def _leave(self) -> AsyncGenerator[WatchFrame, None]:
+    def _ring_in(self, seconds: float) -> None:
+        self._call_off = self._f._clock.alarm(seconds, self._ring)  # noqa: SLF001
+
+    def _ring(self) -> None:
+        # One alarm a follower, which looks when it rings whether anything came meanwhile: one a wait would cost more
+        # than all else that a frame needs.
+        quiet = self._f._clock.monotonic() - self._quiet_from  # noqa: SLF001
+        if (left := self._f._settings.watch_heartbeat - quiet) > 0:  # noqa: SLF001
+            self._ring_in(left)
+            return
+        self._call_off = None
+        self._beat = True
+        self.watcher.wake.set()
+
+    async def _drained(self) -> AsyncGenerator[WatchFrame, None]:
         yield _frame(event_pb2.WatchResponse(cursor=self.cursor, draining=True))
         if self._turn is not None:
             raise Fault(

@@ -24,6 +24,8 @@ class Op:
     fn: Callable[[Tx], Any]
     session: str | None = None
     result: Any = None
+    logged: list[Logged] = field(default_factory=list)
+    """What it added to logs."""
     error: BaseException | None = None
 
 
@@ -34,6 +36,8 @@ class Outcome:
     logged: list[Logged] = field(default_factory=list)
     hints: list[Hint] = field(default_factory=list)
     claimed: list[Claimed] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    """Attachments whose rows are gone."""
     refused: list[Lease] = field(default_factory=list)
     """Leases whose fence is another's: nothing of them was written."""
     locked: list[events.Append] = field(default_factory=list)
@@ -84,6 +88,7 @@ def _one_by_one(scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[
         whole.logged += outcome.logged
         whole.hints += outcome.hints
         whole.claimed += outcome.claimed
+        whole.dropped += outcome.dropped
         whole.refused += outcome.refused
         whole.locked += outcome.locked
         whole.error = whole.error or outcome.error
@@ -121,15 +126,18 @@ def _commit(scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[even
         db.rollback()
         raise
     outcome.logged, outcome.hints, outcome.claimed = tx.logged, tx.hints, tx.claimed
+    outcome.dropped = tx.dropped
     return outcome
 
 
 def _run(tx: Tx, op: Op, *, alone: bool) -> bool:
     """Run one op. False if the whole transaction is to be undone with it, because it has no savepoint of its own."""
     op.result, op.error = None, None
+    before = len(tx.logged)
     try:
         with tx.savepoint(needed=not alone):
             op.result = op.fn(tx)
+        op.logged = tx.logged[before:]
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001 (handed to whoever awaits the write)

@@ -7,7 +7,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import structlog
 
-from turnwire.v1 import session_pb2
+from turnwire.v1 import event_pb2, session_pb2
 from turnwired.bus.base import Bus, News
 from turnwired.bus.postgres import CHANNEL
 from turnwired.clock import Clock
@@ -21,6 +21,7 @@ from turnwired.eventlog.hub import Hub
 from turnwired.ids import Ids
 from turnwired.rules.caller import Caller
 from turnwired.store import events, leases
+from turnwired.store.blob_places import place_of
 from turnwired.store.db import Connection, Store
 from turnwired.store.errors import StoreError
 from turnwired.store.tx import Claimed, Hint, Lease, Logged, Tx
@@ -38,6 +39,8 @@ class Journal:
         self, store: Store, bus: Bus, *, clock: Clock, ids: Ids, settings: Log, lease_settings: Leases
     ) -> None:
         self.store = store
+        self.blobs = place_of(store)
+        """The bytes of attachments."""
         self.process = ids.process_id()
         self._bus = bus
         self._clock = clock
@@ -74,6 +77,7 @@ class Journal:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._bus.close()
         await self.flusher.close()
+        await self.blobs.close()
         self.store.writer.tick = None
 
     async def write(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -91,6 +95,14 @@ class Journal:
         """As `write`, for a write that locks one session whose id is known."""
         result: T = await self.flusher.op(Op(partial(_call, fn, args, kwargs), session))
         return result
+
+    async def write_seen(
+        self, session: str | None, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[T, Sequence[Logged]]:
+        """As `write_to`, and the rows that it added to logs: for `follow_begun`."""
+        op = Op(partial(_call, fn, args, kwargs), session)
+        result: T = await self.flusher.op(op)
+        return result, op.logged
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function of a connection in a reading transaction."""
@@ -112,6 +124,10 @@ class Journal:
     def follow_turn(self, session: str, turn: str, cursor: str = "") -> AsyncGenerator[WatchFrame, None]:
         """Follow a turn to its end. See `Follower.turn`."""
         return self._follower.turn(session, turn, cursor)
+
+    def follow_begun(self, attach: event_pb2.Attach, rows: Sequence[Logged]) -> AsyncGenerator[WatchFrame, None]:
+        """Follow a turn that `write_seen` has just recorded to its end. See `Follower.begun`."""
+        return self._follower.begun(attach, rows)
 
     def follow_namespace(
         self, caller: Caller, accepts: Callable[[session_pb2.Session], bool]
@@ -139,6 +155,7 @@ class Journal:
             self.hub.nudge(lease.session)
         for claimed in outcome.claimed:
             self.on_claimed(claimed)
+        self.blobs.drop(outcome.dropped)
         for hint in outcome.hints:
             self.on_news(News(hint.kind, hint.session, hint.turn, hint.agent))
 

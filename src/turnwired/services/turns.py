@@ -1,9 +1,10 @@
 """TurnService: turns recorded, watched, cancelled. Nothing here runs one."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 
 from turnwire.v1 import turn_service_pb2 as pb
+from turnwire.v1.event_pb2 import Attach
 from turnwire.v1.turn_pb2 import Turn
 from turnwire.v1.turn_service_pb2_grpc import TurnServiceServicer
 from turnwired.eventlog.journal import Journal
@@ -12,6 +13,7 @@ from turnwired.services.call import Context, Response, caller, note
 from turnwired.services.locks import locked
 from turnwired.services.roster import Roster, check_agent, check_patch
 from turnwired.store import cancel, resume, turn_reads, turns
+from turnwired.store.tx import Logged
 
 
 class TurnService(TurnServiceServicer):
@@ -25,14 +27,20 @@ class TurnService(TurnServiceServicer):
         self._page_bytes = page_bytes
 
     async def Chat(self, request: pb.ChatRequest, _context: Context) -> AsyncIterator[Response]:
-        recorded = await self._record(request)
-        after = recorded.cursor if recorded.made else request.after_cursor
-        async with aclosing(self._follow(recorded.turn, after)) as frames:
+        recorded, rows = await self._record(request)
+        if recorded.session is not None:
+            status = Attach(status=Attach.STATUS_OK, session=recorded.session, turn=recorded.turn)
+            # Nothing may be awaited between the write and this: what it committed next would have to be read.
+            follow = self._journal.follow_begun(status, rows)
+        else:
+            follow = self._follow(recorded.turn, recorded.cursor if recorded.made else request.after_cursor)
+        async with aclosing(follow) as frames:
             async for frame in frames:
                 yield frame
 
     async def CreateTurn(self, request: pb.CreateTurnRequest, _context: Context) -> Turn:
-        return (await self._record(request.chat)).turn
+        recorded, _ = await self._record(request.chat)
+        return recorded.turn
 
     async def GetTurn(self, request: pb.GetTurnRequest, _context: Context) -> Turn:
         return await self._journal.read(turn_reads.get, caller(), request)
@@ -55,13 +63,15 @@ class TurnService(TurnServiceServicer):
             locked(request.name), resume.resume, caller(), request, terms.queue_wait_us, terms.claimant
         )
 
-    async def _record(self, request: pb.ChatRequest) -> turns.Recorded:
+    async def _record(self, request: pb.ChatRequest) -> tuple[turns.Recorded, Sequence[Logged]]:
         unknown = request.allow_unknown_agent
         check_agent(self._roster, request.agent, "agent", allow_unknown=unknown)
         check_patch(self._roster, request.session_patch, request.session_mask, "session_patch", allow_unknown=unknown)
-        recorded = await self._journal.write_to(locked(request.parent), turns.record, caller(), request, self._terms())
-        note(turn=recorded.turn.name)
-        return recorded
+        recorded, rows = await self._journal.write_seen(
+            locked(request.parent), turns.record, caller(), request, self._terms()
+        )
+        note(session=recorded.turn.name.partition("/turns/")[0], turn=recorded.turn.name)
+        return recorded, rows
 
     def _follow(self, turn: Turn, cursor: str) -> AsyncGenerator[Response, None]:
         ref = names.parse_turn(turn.name)
