@@ -10,7 +10,7 @@ from turnwire.v1.turn_pb2 import Turn
 from turnwired.dialects.alumia.messages import last, message_id, record, shown
 from turnwired.dialects.alumia.sessions import STATUS
 from turnwired.web.jsonout import dumps
-from turnwired.web.sse import Frame
+from turnwired.web.sse import Frame, with_id
 
 RETRY_MILLISECONDS: Final = 2_000
 
@@ -20,11 +20,13 @@ _OUTCOMES: Final = {Turn.STATE_SUCCEEDED: "complete", Turn.STATE_CANCELLED: "sto
 class LiveEncoder:
     """Makes the frames of one follower. Once `over`, the session is gone and nothing more is said.
 
-    `session` is as the attach found it, `open_turns` its turns that had not ended then. A follower that `resumes` gets
-    what came between its cursor and the attach, too.
+    `session` is as the attach found it, `open_turns` its turns that had not ended then, `cursor` where the stream
+    stands. A follower that `resumes` gets what came between its cursor and the attach, too.
     """
 
-    def __init__(self, session: Session, open_turns: Iterable[OpenTurn], *, resumes: bool = False) -> None:
+    def __init__(
+        self, session: Session, open_turns: Iterable[OpenTurn], cursor: str = "", *, resumes: bool = False
+    ) -> None:
         self._session_id = last(session.name)
         self._status = STATUS.get(session.state, "idle")
         self._logged = "" if resumes else self._status
@@ -36,7 +38,9 @@ class LiveEncoder:
         """The turn that waits for an answer: for readers it is over."""
         self._announced: set[str] = set()
         """Names of the messages that a wait has shown."""
-        self._held: SessionUpdated | None = None
+        self._held: tuple[SessionUpdated, str] | None = None
+        """A status that waits for its turn's message, and its cursor."""
+        self._cursor = cursor
         self.over = False
         for one in open_turns:
             if one.turn.state == Turn.STATE_AWAITING_INPUT:
@@ -49,17 +53,21 @@ class LiveEncoder:
 
     def opening(self) -> Frame:
         """How things stand when the follower comes."""
-        return self._status_frame(self._status)
+        return with_id(self._status_frame(self._status), self._cursor)
 
     def feed(self, event: Event) -> list[Frame]:
-        """The frames of one event; none if there are no words for it."""
+        """The frames of one event, each with its id; none if there are no words for it."""
         if self.over:
             return []
-        frames = self._fed(event)
-        if event.WhichOneof("kind") != "session_updated" and self._held is not None:
-            held, self._held = self._held, None
-            frames = [*self._session_frames(held), *frames]
-        return frames
+        held, self._held = self._held, None
+        said = self._fed(event)
+        before = [] if held is None else self._identified(self._session_frames(held[0]), held[1])
+        return [*before, *self._identified(said, event.cursor)]
+
+    def _identified(self, frames: list[Frame], cursor: str) -> list[Frame]:
+        # A client that is cut between two frames of one event must get both again: the first has the id from before.
+        before, self._cursor = self._cursor, cursor
+        return [*(with_id(frame, before) for frame in frames[:-1]), *(with_id(frame, cursor) for frame in frames[-1:])]
 
     def finish(self, error: str = "") -> list[Frame]:  # noqa: ARG002 (a reader that is cut off comes back by itself)
         """Nothing: the channel has no last word of its own."""
@@ -104,14 +112,12 @@ class LiveEncoder:
 
     def _session_updated(self, event: Event) -> list[Frame]:
         updated = event.session_updated
-        before, self._held = self._held, None
-        frames = [] if before is None else self._session_frames(before)
         begins = updated.session.state == Session.STATE_ACTIVE and "state" in updated.changed
         if begins and event.turn and event.turn not in self._turns:
             # The turn that caused it is recorded by the next event of the same commit, which has the message's id.
-            self._held = updated
-            return frames
-        return [*frames, *self._session_frames(updated)]
+            self._held = (updated, event.cursor)
+            return []
+        return self._session_frames(updated)
 
     def _session_frames(self, updated: SessionUpdated) -> list[Frame]:
         frames = []

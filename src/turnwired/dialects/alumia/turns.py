@@ -115,15 +115,15 @@ async def _live(request: Request) -> Response:
     except BaseException:
         opened.cancel()
         raise
-    encoder = LiveEncoder(first.attach.session, turns, resumes=first.attach.status == Attach.STATUS_OK)
+    resumes = first.attach.status == Attach.STATUS_OK
+    encoder = LiveEncoder(first.attach.session, turns, first.cursor, resumes=resumes)
     content = streams.encoded(
         opened,
         encoder,
         here.clock,
-        opening=sse.retry(RETRY_MILLISECONDS) + sse.with_id(encoder.opening(), first.cursor).encode(),
+        opening=sse.retry(RETRY_MILLISECONDS) + encoder.opening().encode(),
         ping_seconds=settings(request).ping_seconds,
         idle_seconds=settings(request).live_idle_seconds,
-        ids=True,
     )
     return EventStream(content)
 
