@@ -10,7 +10,7 @@ from turnwire.v1 import event_pb2, message_pb2, reason_pb2, turn_pb2, usage_pb2
 from turnwired import errors
 from turnwired.rules import fold
 from turnwired.rules.turns import session_state
-from turnwired.store import events, rows
+from turnwired.store import attachment_uses, events, rows
 from turnwired.store.schema import MessageRow, TurnRow
 from turnwired.store.tx import Held, Tx
 
@@ -55,6 +55,7 @@ def end(tx: Tx, held: Held, row: TurnRow, ending: Ending) -> turn_pb2.Turn:
         held.add(event, row.id)
     _close_turn(tx, turn, row, ending, message, was_running)
     final = fold.finish(message, turn)
+    attachment_uses.settle(tx, held, final)
     published_before = message.seq > 0
     if published_before and (stored := MessageRow.one(tx.db, "id = ?", row.output_message)):
         account(held, rows.to_message(stored), -1)

@@ -171,7 +171,12 @@ def partial(db: Connection, turn: TurnRow) -> message_pb2.Message:
                 continue
             case _ if fold is not None:
                 fold.feed(event)
-    return fold.message() if fold is not None else message
+    if fold is None:
+        return message
+    folded = fold.message()
+    # No event of the turn tells of it.
+    folded.has_audio = message.has_audio
+    return folded
 
 
 def compact(tx: Tx, session_id: str, turn_id: str) -> None:

@@ -6,7 +6,7 @@ from turnwire.v1 import event_pb2, message_pb2, reason_pb2, session_pb2, turn_pb
 from turnwired.errors import Fault
 from turnwired.rules import fold
 from turnwired.rules.turns import session_state
-from turnwired.store import ending, rows
+from turnwired.store import attachment_uses, ending, rows
 from turnwired.store.db import Connection
 from turnwired.store.schema import MessageRow, TurnRow
 from turnwired.store.tx import Claimed, Held, Lease, Tx
@@ -128,6 +128,7 @@ def wait(tx: Tx, lease: Lease, how: ending.Ending, pending: list[session_pb2.Pen
     row.owner, row.lease_us, row.deadline_us = None, None, tx.lease_now_us() + wait_us
     row.spoke = True
     message = fold.finish(how.message, turn)
+    attachment_uses.settle(tx, held, message)
     rows.update_message(tx, message)
     rows.update_turn(tx, row, turn)
     session = held.session

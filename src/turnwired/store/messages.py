@@ -5,7 +5,7 @@ from turnwire.v1 import message_service_pb2 as service
 from turnwired.errors import Fault
 from turnwired.rules import fold, given, history, names
 from turnwired.rules.caller import Caller
-from turnwired.store import events, removal, rows
+from turnwired.store import attachment_uses, events, removal, rows
 from turnwired.store.db import Connection
 from turnwired.store.ending import account
 from turnwired.store.schema import MessageRow, TurnRow
@@ -36,11 +36,13 @@ def create(tx: Tx, caller: Caller, request: service.CreateMessageRequest) -> mes
     given.check(request.message)
     message = _M(role=request.message.role, state=_M.STATE_COMPLETE)
     compose(message, request.message)
+    attachment_uses.resolve(tx, held, message)
     message.client_id = request.message.client_id
     message.source = request.message.source
     number_message(tx, held, message)
     rows.publish(tx, held, message)
     rows.insert_message(tx, held, message)
+    attachment_uses.note(tx, held, message)
     count_new(held, message)
     if message.source:
         held.session.last_surface = message.source

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from turnwire.v1 import message_pb2, reason_pb2, turn_pb2, turn_service_pb2
 from turnwired.errors import Fault
 from turnwired.rules import answers, given, names
-from turnwired.store import ending, messages, removal, rows
+from turnwired.store import attachment_uses, ending, messages, removal, rows
 from turnwired.store.schema import MessageRow, TurnRow
 from turnwired.store.tx import Held, Tx
 
@@ -72,9 +72,11 @@ def _append(tx: Tx, held: Held, request: turn_service_pb2.ChatRequest, turn_name
     user = _M(role=message_pb2.ROLE_USER, state=_M.STATE_COMPLETE, client_id=said.client_id, turn=turn_name)
     user.source = request.source or said.source or "grpc"
     messages.compose(user, said)
+    attachment_uses.resolve(tx, held, user)
     messages.number_message(tx, held, user)
     rows.publish(tx, held, user)
     rows.insert_message(tx, held, user)
+    attachment_uses.note(tx, held, user)
     messages.count_new(held, user)
     return user
 
@@ -179,9 +181,12 @@ def _edit(tx: Tx, held: Held, stored: _M, new: _M) -> None:
     assert row is not None
     removal.blank(tx, held, [row])
     messages.compose(stored, new)
+    attachment_uses.resolve(tx, held, stored)
     rows.publish(tx, held, stored)
     held.session.message_epoch += 1
     rows.update_message(tx, stored)
+    attachment_uses.release(tx, [row.id])
+    attachment_uses.note(tx, held, stored)
     ending.account(held, stored, +1)
 
 

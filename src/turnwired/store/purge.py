@@ -2,7 +2,7 @@
 
 from turnwire.v1 import event_pb2, session_pb2, turn_pb2
 from turnwired.errors import Fault
-from turnwired.store import rows, wire
+from turnwired.store import attachment_uses, rows, wire
 from turnwired.store.ending import cancel_open
 from turnwired.store.events import seq_of
 from turnwired.store.schema import TurnRow
@@ -11,7 +11,7 @@ from turnwired.store.tx import Held, Logged, Tx, insert_events
 TOMBSTONE_US = 60_000_000
 """How long the end of a purged session's log is kept for those who follow it."""
 
-_CONTENT = ("session_label", "session_alias", "session_node", "message", "attachment", "event")
+_CONTENT = ("session_label", "session_alias", "session_node", "message", "event")
 
 
 def purge(tx: Tx, held: Held) -> session_pb2.Session:
@@ -37,7 +37,7 @@ def purge(tx: Tx, held: Held) -> session_pb2.Session:
     # What the end has just appended must be in the log to be found there.
     held.save()
     kept = _ends(tx, held)
-    tx.db.run("DELETE FROM attachment_chunk WHERE attachment IN (SELECT id FROM attachment WHERE session = ?)", held.id)
+    attachment_uses.drop_of_session(tx, held.id)
     for table in _CONTENT:
         tx.db.run(f"DELETE FROM {table} WHERE session = ?", held.id)
     tx.db.run("DELETE FROM turn WHERE session = ? AND (end_us IS NULL OR end_us < ?)", held.id, _recent(tx))

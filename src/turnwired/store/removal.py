@@ -1,9 +1,9 @@
 """Removing messages for good: the rows go, and their text goes out of the log in the same transaction (A7)."""
 
 from turnwire.v1 import event_pb2, message_pb2, turn_pb2
-from turnwired.store import events, rows, wire
+from turnwired.store import attachment_uses, events, rows, wire
 from turnwired.store.ending import account, cancel_open
-from turnwired.store.schema import AttachmentRow, EventRow, MessageRow, TurnRow
+from turnwired.store.schema import EventRow, MessageRow, TurnRow
 from turnwired.store.tx import FINE, Held, Tx
 
 _CHUNK = 500
@@ -40,7 +40,7 @@ def remove(
     for start in range(0, len(doomed), _CHUNK):
         some = doomed[start : start + _CHUNK]
         tx.db.run(f"DELETE FROM message WHERE id IN ({','.join('?' * len(some))})", *[row.id for row in some])
-        _drop_attachments(tx, [row.id for row in some])
+        attachment_uses.drop_of_messages(tx, [row.id for row in some])
         removed = event_pb2.MessagesRemoved(
             messages=[
                 event_pb2.MessagesRemoved.Removed(
@@ -122,6 +122,12 @@ def _blank_event(event: event_pb2.Event, kind: str, names: set[str], *, of_write
                 del event.turn_waiting.pending_requests[:]
         case "turn_resumed":
             found = _blank(event.turn_resumed.message, names)
+        case "attachment_changed":
+            attachment = event.attachment_changed.attachment
+            found = attachment.message in names
+            if found:
+                attachment.ClearField("filename")
+                attachment.ClearField("client_record")
         case "session_updated" | "session_created" if of_writer:
             session = event.session_updated.session
             found = bool(session.generated_title or session.pending_requests)
@@ -153,12 +159,3 @@ def _turns_of(tx: Tx, held: Held, ids: set[str]) -> list[TurnRow]:
         )
         found.extend(query.execute(tx.db.peewee))
     return found
-
-
-def _drop_attachments(tx: Tx, message_ids: list[str]) -> None:
-    found = AttachmentRow.select(AttachmentRow.id).where(AttachmentRow.message.in_(message_ids))
-    ids = [row.id for row in found.execute(tx.db.peewee)]
-    if ids:
-        places = ",".join("?" * len(ids))
-        tx.db.run(f"DELETE FROM attachment_chunk WHERE attachment IN ({places})", *ids)
-        tx.db.run(f"DELETE FROM attachment WHERE id IN ({places})", *ids)

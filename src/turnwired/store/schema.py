@@ -194,11 +194,24 @@ class AttachmentRow(Table):
     slot: Any = TextField(null=True)
     size: Any = BigIntegerField()
     complete: Any = BooleanField(default=False)
-    create_us: Any = BigIntegerField()
+    create_us: Any = BigIntegerField()  # of one that is still being received: when it was last heard of
     data: Any = BlobField()
+    unused_us: Any = BigIntegerField(null=True)  # since when no message has it or names it
 
     class Meta:
         table_name = "attachment"
+
+
+class AttachmentUseRow(Table):
+    """A message of the session that names an attachment."""
+
+    session: Any = TextField()
+    attachment: Any = TextField()
+    message: Any = TextField()
+
+    class Meta:
+        table_name = "attachment_use"
+        primary_key = CompositeKey("attachment", "message")
 
 
 class ChunkRow(Table):
@@ -259,6 +272,7 @@ TABLES: tuple[type[Table], ...] = (
     EventRow,
     KeyRow,
     AttachmentRow,
+    AttachmentUseRow,
     ChunkRow,
     NodeRow,
     SessionNodeRow,

@@ -1,6 +1,6 @@
 """One transaction of the writer: what it has read, locked and appended, and what is to be told once it is committed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -234,6 +234,8 @@ class Tx:
     logged: list[Logged] = field(default_factory=list)
     hints: list[Hint] = field(default_factory=list)
     claimed: list[Claimed] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    """Attachments whose rows are gone: their bytes go after the commit."""
     _held: dict[str, Held] = field(default_factory=dict)
     _numbers: list[int] = field(default_factory=list)
 
@@ -279,6 +281,10 @@ class Tx:
         """Have something told after the commit."""
         self.hints.append(Hint(kind, session, turn, agent))
 
+    def drop(self, attachment_ids: Iterable[str]) -> None:
+        """Have the bytes of attachments removed after the commit."""
+        self.dropped.extend(attachment_ids)
+
     def log(self, rows: Sequence[Logged]) -> None:
         """Insert rows of the log, and have them published after the commit."""
         if not rows:
@@ -295,7 +301,7 @@ class Tx:
     @contextmanager
     def savepoint(self, needed: bool) -> Iterator[None]:
         """Undo what the block did if it raises, and what it wanted told. `needed`: others share the transaction."""
-        marks = len(self.logged), len(self.hints), len(self.claimed)
+        marks = len(self.logged), len(self.hints), len(self.claimed), len(self.dropped)
         # Numbers are reserved within the savepoint: undone, they would be given twice.
         self._numbers = []
         if needed:
@@ -305,7 +311,7 @@ class Tx:
             self.save()
         except BaseException:
             self._held.clear()
-            del self.logged[marks[0] :], self.hints[marks[1] :], self.claimed[marks[2] :]
+            del self.logged[marks[0] :], self.hints[marks[1] :], self.claimed[marks[2] :], self.dropped[marks[3] :]
             if needed:
                 self.db.run("ROLLBACK TO SAVEPOINT op")
                 self.db.run("RELEASE SAVEPOINT op")
