@@ -8,30 +8,11 @@ import grpc
 import httpx
 import pytest
 
-from tests.fixtures.server import LIMIT, clean_env, turnwire
+from tests.cli.running import ran
+from tests.fixtures.server import LIMIT
 from turnwire.v1.session_pb2 import Session
 from turnwire.v1.session_service_pb2 import CreateSessionRequest, GetSessionRequest
 from turnwire.v1.session_service_pb2_grpc import SessionServiceStub
-
-
-async def ran(*arguments, env=None, cwd=None, stdin=None, seconds=LIMIT):
-    """A command's exit code, standard output and standard error."""
-    process = await asyncio.create_subprocess_exec(
-        *turnwire(*arguments),
-        stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=clean_env(env),
-        cwd=cwd,
-    )
-    try:
-        async with asyncio.timeout(seconds):
-            out, err = await process.communicate(stdin.encode() if stdin is not None else None)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode, out.decode(), err.decode()
 
 
 async def test_it_prints_where_it_listens_and_lines_that_work(serve_process, sqlite_url, tmp_path):

@@ -18,6 +18,7 @@ from turnwired.eventlog.journal import Journal
 from turnwired.ids import Ids
 from turnwired.store import keys
 from turnwired.store.db import Connection, Store
+from turnwired.store.errors import AnyStoreError
 from turnwired.store.lockfile import LockFile, StoreInUse
 from turnwired.store.migrate import SchemaTooNew, known, migrate
 from turnwired.telemetry import logs
@@ -58,8 +59,8 @@ async def migrated(store: Store) -> list[str]:
         applied = await store.writer.submit(partial(migrate, store))
     except SchemaTooNew as error:
         raise StartError(f"{store.url}: {error}") from None
-    except Fault as fault:
-        raise StartError(f"{store.url}: {cause(fault)}") from None
+    except (Fault, *AnyStoreError) as error:
+        raise StartError(f"{store.url}: {cause(error)}") from None
     if applied:
         log.info("the store was migrated", applied=applied)
     return applied
@@ -87,8 +88,8 @@ async def look(settings: Settings) -> Seen:
     store.open()
     try:
         return await store.read(_seen, wanted)
-    except Fault as fault:
-        raise StartError(f"{url}: {cause(fault)}") from None
+    except (Fault, *AnyStoreError) as error:
+        raise StartError(f"{url}: {cause(error)}") from None
     finally:
         await store.close()
 

@@ -6,14 +6,12 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Never, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Never, TypeVar
 
 import typer
 
-from turnwired.clock import SystemClock
-from turnwired.config.problems import SettingsError
-from turnwired.config.sources import Loaded, load
-from turnwired.telemetry import logs
+if TYPE_CHECKING:
+    from turnwired.config.sources import Loaded
 
 T = TypeVar("T")
 
@@ -43,16 +41,22 @@ ConfigOption = Annotated[
 ]
 
 
-def settings(flags: Mapping[str, Any] | None = None, config: Path | None = None) -> Loaded:
+def settings(flags: Mapping[str, Any] | None = None, config: Path | None = None) -> "Loaded":
     """The settings in force; what is wrong with them ends the command, a line for each problem."""
+    from turnwired.config.problems import SettingsError  # noqa: PLC0415 (see main.py)
+    from turnwired.config.sources import load  # noqa: PLC0415
+
     try:
         return load(flags, os.environ, Path(), config)
     except SettingsError as error:
         fail(*error.problems, code=SETTINGS_EXIT)
 
 
-def configure_logs(loaded: Loaded, level: str = "") -> None:
+def configure_logs(loaded: "Loaded", level: str = "") -> None:
     """Logs on standard error, as the settings have it, or only what is worth a `level`."""
+    from turnwired.clock import SystemClock  # noqa: PLC0415 (see main.py)
+    from turnwired.telemetry import logs  # noqa: PLC0415
+
     logging = loaded.settings.logging
     logs.configure(SystemClock(), logging.format, level or logging.level)
 

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from shutil import disk_usage
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import typer
 
 from turnwired.cli.common import FAILED_EXIT, ConfigOption, DatabaseOption, configure_logs, run, settings
-from turnwired.config.found import found_models
-from turnwired.config.settings import Settings
-from turnwired.config.sources import Loaded
-from turnwired.config.values import Address
+
+if TYPE_CHECKING:
+    from turnwired.config.settings import Settings
+    from turnwired.config.sources import Loaded
+    from turnwired.config.values import Address
 
 _PYTHON: Final = (3, 11)
 _LOW: Final = 1024**3
@@ -44,7 +45,7 @@ def doctor(*, database: DatabaseOption = None, config: ConfigOption = None) -> N
         raise typer.Exit(FAILED_EXIT)
 
 
-async def _look(loaded: Loaded) -> list[Finding]:
+async def _look(loaded: "Loaded") -> list[Finding]:
     chosen = loaded.settings
     findings = [*_program(), Finding("ok", f"settings: {loaded.file or 'no file'}"), *_dialects(loaded)]
     findings += _disk(chosen)
@@ -85,7 +86,7 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _dialects(loaded: Loaded) -> Iterator[Finding]:
+def _dialects(loaded: "Loaded") -> Iterator[Finding]:
     from turnwired.app import surfaces  # noqa: PLC0415 (see main.py)
 
     missing = ", ".join(surfaces.missing(loaded.settings))
@@ -93,7 +94,7 @@ def _dialects(loaded: Loaded) -> Iterator[Finding]:
         yield Finding("fail", f"dialects: this version does not have {missing}", "take them out of the setting")
 
 
-def _disk(chosen: Settings) -> Iterator[Finding]:
+def _disk(chosen: "Settings") -> Iterator[Finding]:
     url = chosen.database.parsed
     if url.kind != "sqlite" or url.is_memory:
         return
@@ -111,7 +112,7 @@ def _disk(chosen: Settings) -> Iterator[Finding]:
         yield Finding("ok" if free >= _LOW else "warn", shown, "" if free >= _LOW else "make room soon")
 
 
-async def _store(chosen: Settings) -> list[Finding]:
+async def _store(chosen: "Settings") -> list[Finding]:
     from turnwired.app import storage  # noqa: PLC0415 (see main.py)
     from turnwired.app.errors import StartError  # noqa: PLC0415
     from turnwired.store import lockfile  # noqa: PLC0415
@@ -137,13 +138,13 @@ async def _store(chosen: Settings) -> list[Finding]:
     return [*findings, *_ports(chosen, serving=holder is not None), *_access(chosen, keys=seen.keys)]
 
 
-def _store_remedy(chosen: Settings) -> str:
+def _store_remedy(chosen: "Settings") -> str:
     if chosen.database.parsed.kind == "postgresql":
         return "is Postgres up, and are host, user, password and database right?"
     return "is it a SQLite file, and may you read and write it and its folder?"
 
 
-def _ports(chosen: Settings, *, serving: bool) -> Iterator[Finding]:
+def _ports(chosen: "Settings", *, serving: bool) -> Iterator[Finding]:
     listens = {"grpc": chosen.grpc.address}
     if chosen.http.enabled:
         listens = {"http": chosen.http.address, **listens}
@@ -157,7 +158,7 @@ def _ports(chosen: Settings, *, serving: bool) -> Iterator[Finding]:
             yield Finding("fail", f"port: {name} {address}: {wrong}", f"end what has it, or --{name} with another port")
 
 
-def _taken(address: Address) -> str:
+def _taken(address: "Address") -> str:
     from turnwired.app import httpd  # noqa: PLC0415 (see main.py)
     from turnwired.app.errors import StartError  # noqa: PLC0415
 
@@ -168,7 +169,7 @@ def _taken(address: Address) -> str:
     return ""
 
 
-def _access(chosen: Settings, *, keys: bool) -> Iterator[Finding]:
+def _access(chosen: "Settings", *, keys: bool) -> Iterator[Finding]:
     beyond = [str(one) for one in (chosen.http.address, chosen.grpc.address) if not one.is_loopback]
     if keys:
         yield Finding("ok", "access: with a key")
@@ -181,7 +182,9 @@ def _access(chosen: Settings, *, keys: bool) -> Iterator[Finding]:
         yield Finding("fail", what, "turnwire keys create, or --open")
 
 
-def _models(chosen: Settings) -> Iterator[Finding]:
+def _models(chosen: "Settings") -> Iterator[Finding]:
+    from turnwired.config.found import found_models  # noqa: PLC0415 (see main.py)
+
     names = ", ".join(name for name, agent in chosen.agents.items() if agent.enabled)
     yield Finding("ok", f"agents: {names}; {chosen.default_agent} is the default")
     model = chosen.agents.get("model")

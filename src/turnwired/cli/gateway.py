@@ -2,13 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from turnwired.cli.common import ConfigOption, Stop, configure_logs, fail, run, settings
 from turnwired.cli.serve import HttpOption
-from turnwired.config.sources import Loaded
+
+if TYPE_CHECKING:
+    from turnwired.config.sources import Loaded
 
 
 def gateway(
@@ -38,7 +40,7 @@ def gateway(
     run(_gateway(loaded, descriptors))
 
 
-async def _gateway(loaded: Loaded, descriptors: Path | None) -> None:
+async def _gateway(loaded: "Loaded", descriptors: Path | None) -> None:
     from turnwired.app.apart import running  # noqa: PLC0415 (see main.py)
     from turnwired.app.errors import StartError  # noqa: PLC0415
 

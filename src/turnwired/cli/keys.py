@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from turnwired.cli.common import (
     SETTINGS_EXIT,
@@ -21,11 +20,10 @@ from turnwired.cli.common import (
     say,
     settings,
 )
-from turnwired.config.sources import Loaded
-from turnwired.config.values import Seconds
 
 if TYPE_CHECKING:
     from turnwire.v1.key_pb2 import Key
+    from turnwired.config.sources import Loaded
     from turnwired.eventlog.journal import Journal
 
 app = typer.Typer(
@@ -121,7 +119,7 @@ def revoke(
     run(_revoke(loaded, key))
 
 
-async def _create(loaded: Loaded, key: "Key", seconds: float) -> None:
+async def _create(loaded: "Loaded", key: "Key", seconds: float) -> None:
     from turnwired.clock import SystemClock  # noqa: PLC0415 (see main.py)
     from turnwired.rules.caller import Caller  # noqa: PLC0415
     from turnwired.store import keys  # noqa: PLC0415
@@ -140,7 +138,7 @@ async def _create(loaded: Loaded, key: "Key", seconds: float) -> None:
         say("It is the first key: from now on every call needs one.")
 
 
-async def _list(loaded: Loaded, namespace: str, *, as_json: bool) -> None:
+async def _list(loaded: "Loaded", namespace: str, *, as_json: bool) -> None:
     from turnwire.v1.key_service_pb2 import ListKeysRequest  # noqa: PLC0415 (see main.py)
     from turnwired.rules.caller import Caller  # noqa: PLC0415
     from turnwired.store import keys  # noqa: PLC0415
@@ -168,7 +166,7 @@ async def _list(loaded: Loaded, namespace: str, *, as_json: bool) -> None:
         print("  ".join(f"{row[name]:<{width}}" for name, width in widths.items()).rstrip())
 
 
-async def _revoke(loaded: Loaded, key: str) -> None:
+async def _revoke(loaded: "Loaded", key: str) -> None:
     from turnwire.v1.key_service_pb2 import RevokeKeyRequest  # noqa: PLC0415 (see main.py)
     from turnwired.rules.caller import Caller  # noqa: PLC0415
     from turnwired.store import keys  # noqa: PLC0415
@@ -180,7 +178,7 @@ async def _revoke(loaded: Loaded, key: str) -> None:
 
 
 @asynccontextmanager
-async def _journal(loaded: Loaded) -> AsyncIterator["Journal"]:
+async def _journal(loaded: "Loaded") -> AsyncIterator["Journal"]:
     """The store, beside whoever serves it; a refusal ends the command."""
     from turnwired.app import storage  # noqa: PLC0415 (see main.py)
     from turnwired.app.drain import Ladder  # noqa: PLC0415
@@ -204,6 +202,10 @@ async def _journal(loaded: Loaded) -> AsyncIterator["Journal"]:
 def _span(text: str) -> float:
     if not text:
         return 0.0
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 (see main.py)
+
+    from turnwired.config.values import Seconds  # noqa: PLC0415
+
     try:
         seconds: float = TypeAdapter(Seconds).validate_python(text)
     except ValidationError:

@@ -1,7 +1,11 @@
 """`turnwire migrate`."""
 
+from typing import TYPE_CHECKING
+
 from turnwired.cli.common import ConfigOption, DatabaseOption, configure_logs, fail, run, say, settings
-from turnwired.config.settings import Settings
+
+if TYPE_CHECKING:
+    from turnwired.config.settings import Settings
 
 
 def migrate(database: DatabaseOption = None, config: ConfigOption = None) -> None:
@@ -14,7 +18,7 @@ def migrate(database: DatabaseOption = None, config: ConfigOption = None) -> Non
     run(_migrate(loaded.settings))
 
 
-async def _migrate(settings: Settings) -> None:
+async def _migrate(settings: "Settings") -> None:
     from turnwired.app.errors import StartError  # noqa: PLC0415 (see main.py)
     from turnwired.app.storage import migrated  # noqa: PLC0415
     from turnwired.store.db import Store  # noqa: PLC0415

@@ -1,13 +1,14 @@
 """`turnwire serve`."""
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from turnwired.cli.common import SETTINGS_EXIT, ConfigOption, DatabaseOption, Stop, configure_logs, fail, run, settings
-from turnwired.config.problems import SettingsError
-from turnwired.config.sources import Loaded
+
+if TYPE_CHECKING:
+    from turnwired.config.sources import Loaded
 
 HttpOption = Annotated[
     str | None,
@@ -82,11 +83,12 @@ def serve(
     run(_serve(loaded))
 
 
-async def _serve(loaded: Loaded) -> None:
+async def _serve(loaded: "Loaded") -> None:
     from turnwired.app import surfaces  # noqa: PLC0415 (see main.py)
     from turnwired.app.banner import banner  # noqa: PLC0415
     from turnwired.app.build import running  # noqa: PLC0415
     from turnwired.app.errors import StartError  # noqa: PLC0415
+    from turnwired.config.problems import SettingsError  # noqa: PLC0415
 
     if loaded.origin(("dialects",)) != "default" and (absent := surfaces.missing(loaded.settings)):
         fail(

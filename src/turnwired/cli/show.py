@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from turnwired.cli.common import ConfigOption, say, settings
-from turnwired.config.explain import explain
 
 
 def config(
@@ -20,6 +19,8 @@ def config(
     Flags win over the environment (TURNWIRE_TURNS__DURATION=5m), that over the file ([turns] duration = "5m"), and that
     over the defaults.
     """
+    from turnwired.config.explain import explain  # noqa: PLC0415 (see main.py)
+
     loaded = settings(None, config)
     rows = [row for row in explain(loaded) if not changed or row.source != "default"]
     if as_json:

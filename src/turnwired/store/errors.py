@@ -4,3 +4,6 @@ import peewee
 
 StoreError = (peewee.OperationalError, peewee.InterfaceError)
 """Errors of the store itself, not of a statement: trying again may do better."""
+
+AnyStoreError = (peewee.PeeweeException,)
+"""All that a database may raise: what is no database, or not ours, says so in its first statement."""
