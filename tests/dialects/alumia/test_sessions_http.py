@@ -277,6 +277,16 @@ async def test_a_message_may_have_100000_code_points(alumia):
     assert len((await alumia.json("POST", f"/api/v1/sessions/{session}/messages", body, 201))["content"]) == 100_000
 
 
+async def test_a_page_is_as_long_as_asked_for_however_large_its_messages(alumia):
+    session = await alumia.session()
+    body = json.dumps({"content": "x" * 100_000})
+    for _ in range(12):
+        await alumia.json("POST", f"/api/v1/sessions/{session}/messages", body, 201)
+    page = await alumia.json("GET", f"/api/v1/sessions/{session}/messages?pageSize=11")
+    assert [len(one["content"]) for one in page["items"]] == [100_000] * 11
+    assert page["hasMore"] is True
+
+
 async def test_cors_exposes_the_streams_mark(alumia_with):
     async with alumia_with(cors_origins=["https://app.example"]) as alumia:
         origin = {"origin": "https://app.example"}
