@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
+import httpx
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tests.fixtures.server import LIMIT, served
-from turnwired.app import connection
+from tests.fixtures.server import LIMIT, quick, served
+from turnwired.app import build, connection, front
+from turnwired.telemetry.traces import Traces
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +107,34 @@ async def test_a_head_that_trickles_has_so_long_and_no_longer(server, monkeypatc
     async with asyncio.timeout(LIMIT):
         assert await reader.read() == b""
     writer.close()
+
+
+@pytest.mark.parametrize("path", [b"/v1/sessions", b"/api/v1/chat"])
+async def test_a_body_that_never_comes_is_given_up(server, monkeypatch, path):
+    monkeypatch.setattr(front, "_BODY_SECONDS", 0.2)
+    answer = await raw(server, b"POST " + path + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
+    assert status(answer) == 408
+    assert body(answer)["code"] == 4
+
+
+async def test_a_request_of_the_gateway_is_in_the_trace_of_its_http_request(serving, sqlite_url):
+    exporter = InMemorySpanExporter()
+    chosen = quick(sqlite_url)
+    kit = replace(build.kit_for(chosen), traces=Traces.configured({}, exporter=exporter))
+    try:
+        running = await build._started(kit)
+        url = f"http://{running.http_address}"
+        async with httpx.AsyncClient(base_url=url) as client:
+            for path in ("/v1/sessions", "/api/v1/sessions"):
+                await client.get(path)
+    finally:
+        await kit.ladder.down()
+    kit.traces.shutdown()
+    spans = exporter.get_finished_spans()
+    asked = [span for span in spans if span.name.startswith("GET ")]
+    called = [span for span in spans if span.name == "turnwire.v1.SessionService/ListSessions"]
+    assert len(asked) == len(called) == 2
+    assert {span.parent.span_id for span in called} == {span.context.span_id for span in asked}
 
 
 async def test_a_connection_is_kept_for_the_next_request_after_a_slow_one(server, monkeypatch):

@@ -15,7 +15,8 @@ from turnwired.app.collide import Roots
 from turnwired.app.connection import CONNECTION, Connection
 from turnwired.app.kit import Kit
 from turnwired.app.ops import refusal
-from turnwired.telemetry import logs
+from turnwired.clock import Clock
+from turnwired.telemetry import logs, traces
 from turnwired.telemetry.traces import HEADER
 from turnwired.web.mount import ROUTE, SURFACE, Endpoint
 
@@ -27,6 +28,9 @@ GATEWAY_ROOT: Final = "/v1"
 
 _LEFT: Final = 499
 """What is told of a request whose client left before its answer."""
+_BODY_SECONDS: Final = 90.0
+"""How long a body may be silent before its request is given up; surfaces that read one have shorter limits."""
+_TRACED: Final = f"grpc-metadata-{HEADER}".encode()
 
 
 class Routes:
@@ -49,6 +53,9 @@ class Routes:
             await (await _paged(page, Request(scope, receive)))(scope, receive, send)
         elif path == GATEWAY_ROOT or path.startswith(f"{GATEWAY_ROOT}/"):
             scope[SURFACE] = GATEWAY
+            # The gateway makes metadata of such headers; the first of a name counts.
+            if traced := traces.inject():
+                scope["headers"] = [(_TRACED, traced.encode()), *scope["headers"]]
             await self._gateway(scope, receive, send)
         elif prefix in self._prefixed:
             inner = {**scope, "root_path": f"/{prefix}"}
@@ -128,11 +135,11 @@ class Front:
 
     async def _observed(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = self._clock.monotonic()
-        answer = _Answer(send)
+        answer = _Answer(receive, send, self._clock)
         parent = next((value.decode("latin-1") for key, value in scope["headers"] if key == HEADER.encode()), "")
         method: str = scope["method"]
         with self._traces.span(f"HTTP {method}", SpanKind.SERVER, parent, **{"http.request.method": method}) as span:
-            await self._answered(scope, receive, answer)
+            await self._answered(scope, answer)
             surface, route = scope.get(SURFACE, SERVER), scope.get(ROUTE, "")
             seconds = self._clock.monotonic() - began
             status = answer.status or _LEFT
@@ -157,10 +164,10 @@ class Front:
                     whole=answer.whole,
                 )
 
-    async def _answered(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _answered(self, scope: Scope, answer: "_Answer") -> None:
         try:
             refused = self._too_much(scope)
-            await (refused or self._inner)(scope, receive, answer.send)
+            await (refused or self._inner)(scope, answer.receive, answer.send)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._cutting or task is None:
@@ -171,8 +178,11 @@ class Front:
         except Exception:
             log.exception("a request failed", method=scope["method"], route=scope.get(ROUTE, ""))
             if not answer.status:
-                await refusal(500, 13, "internal error")(scope, receive, answer.send)
+                await refusal(500, 13, "internal error")(scope, answer.receive, answer.send)
                 return
+        if answer.slow and not answer.status:
+            late = refusal(408, 4, "the body did not come in time", {"connection": "close"})
+            await late(scope, answer.receive, answer.send)
         if answer.status and not answer.whole:
             # Whoever reads must not take what came for all there is.
             await _connection(scope).cut()
@@ -188,12 +198,29 @@ class Front:
 
 
 class _Answer:
-    """What has been sent of an answer."""
+    """What has come of a request, and what has been sent of its answer."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, clock: Clock) -> None:
+        self._receive = receive
         self._send = send
+        self._clock = clock
+        self._asked = False
         self.status = 0
         self.whole = False
+        self.slow = False
+        """Whether the body was given up; to whoever reads it, its client is gone."""
+
+    async def receive(self) -> Message:
+        if self._asked:
+            # All that can come now is the client's leaving.
+            return await self._receive()
+        try:
+            message = await self._clock.wait_for(self._receive(), _BODY_SECONDS)
+        except TimeoutError:
+            self.slow = True
+            return {"type": "http.disconnect"}
+        self._asked = not message.get("more_body", False)
+        return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
