@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.api import field_behavior_pb2, resource_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -19,108 +20,104 @@ F = FieldDescriptor
 METHODS = [method for service in SERVICES for method in service.methods]
 NOT_OURS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 
-# What is cheap to get wrong, and what makes a request get past the first look.
-WORDS = st.sampled_from(
-    [
-        "",
-        "x",
-        "é😀",
-        "\0",
-        "a\u2028b",
-        "-",
-        "~",
-        "*",
-        "%",
-        "1-1",
-        "99-99",
-        "agents/echo",
-        "agents/none",
-        "chat",
-        "default",
-    ]
-)
-JSON = st.sampled_from(['{"a": 1}', "[", "null", "[" * 70 + "]" * 70, '"\\u0000"', "1e999", "NaN", ""])
-PATHS = st.sampled_from(["display_name", "labels.k", "metadata.x", "state", "agent", "name", "*", "", "a.b.c"])
-INT32 = st.one_of(st.sampled_from([0, 1, -1, 2**31 - 1, -(2**31)]), st.integers(-5, 5))
-INT64 = st.one_of(INT32, st.sampled_from([2**63 - 1, -(2**63)]))
+# What fits, so that a request gets past the first look; and what does not, for requests that are to be spoiled.
+TEXT = st.sampled_from(["", "x", "é😀", "chat", "default", "/say a|b", "/client t {}", "/peer"])
+BAD_TEXT = st.sampled_from(["\0", "a\u2028b", "-", "~", "%", "x" * 600, "sessions/none", "a/b/c"])
+KEYS, BAD_KEYS = st.sampled_from(["k", "x", "any.tag", "a-b"]), st.sampled_from(["", "K", "\0", "é"])
+JSON = st.sampled_from(['{"a": 1}', "null", "[1, 2]", '"x"'])
+BAD_JSON = st.sampled_from(["", "[", "[" * 70 + "]" * 70, '"\\u0000"', "1e999", "NaN"])
+NUMBER = st.integers(0, 5)
+BY_NAME = {
+    "paths": ["display_name", "labels.k", "metadata.x", "state", "agent"],
+    "filter": ["", 'labels.k = "v"', "NOT state = FAILED", "archived = true", 'create_time > "2026-01-01T00:00:00Z"'],
+    "page_token": [""],
+    "order_alias": ["any.tag"],
+    "after_cursor": ["", "1-1", "1-5", "1-0"],
+    "etag": [""],
+    "session_etag": [""],
+    "client_id": ["", "c", "c", "a/b"],
+    "request_id": ["", "r", "r"],
+    "scope": ["any.tag", "other"],
+    "scopes": ["chat", "agent:read", "*"],
+}
+BY_TYPE = {
+    "Session": ["{session}", "{session}", "{session}", "{other}", "sessions/~n1", "sessions/~aany.tag!x"],
+    "Message": ["{input}", "{output}", "sessions/-/messages/~n2", "{session}/messages/~cc"],
+    "Turn": ["{turn}", "{session}/turns/~current"],
+    "Attachment": ["{session}/attachments/~m2!audio"],
+    "Agent": ["agents/echo"],
+    "Node": ["nodes/n"],
+    "SessionNode": ["{session}/nodes/n"],
+    "Key": ["keys/tw_123456789", "keys/00000000-0000-4000-8000-000000000000"],
+}
 
 
-def names(known: dict[str, str]) -> st.SearchStrategy[str]:
-    """Names that there are, names that there could be, and none."""
-    session = known["session"]
-    return st.sampled_from(
-        [
-            *known.values(),
-            "sessions/-",
-            "sessions/~n1",
-            "sessions/~n99999999999999999999",
-            "sessions/~aany.tag!x!echo",
-            f"{session}/turns/~current",
-            f"{session}/messages/~n2",
-            f"{session}/messages/~cx",
-            "sessions/-/messages/~n2",
-            f"{session}/attachments/~m2!audio",
-            "sessions/none/turns/none",
-            "sessions/\0",
-            "sessions/",
-            "/",
-            "keys/none",
-            "nodes/~2F",
-        ]
-    )
-
-
-def scalar(field: FieldDescriptor, known: dict[str, str]) -> st.SearchStrategy[Any]:
+def fitting(field: FieldDescriptor, known: dict[str, str]) -> st.SearchStrategy[Any]:
     match field.type:
-        case F.TYPE_STRING if field.name in {"name", "parent", "message", "regenerate_from", "from_message"}:
-            return names(known)
+        case F.TYPE_STRING if resource := field.GetOptions().Extensions[resource_pb2.resource_reference].type:
+            return st.sampled_from([name.format(**known) for name in BY_TYPE[resource.removeprefix("turnwire.dev/")]])
+        case F.TYPE_STRING if field.name == "name" and field.containing_type.name in {"Session", "CancelTurnRequest"}:
+            return st.sampled_from([known["session"], known["other"], known["turn"]])
         case F.TYPE_STRING if field.containing_type.name == "Json":
             return JSON
-        case F.TYPE_STRING if field.name == "paths":
-            return PATHS
         case F.TYPE_STRING:
-            return st.one_of(WORDS, names(known))
+            return st.sampled_from(BY_NAME[field.name]) if field.name in BY_NAME else TEXT
         case F.TYPE_BYTES:
             return st.binary(max_size=8)
         case F.TYPE_BOOL:
             return st.booleans()
         case F.TYPE_ENUM:
-            return st.sampled_from([*field.enum_type.values_by_number, 99])
-        case F.TYPE_INT64:
-            return INT64
+            return st.sampled_from(list(field.enum_type.values_by_number))
         case _:
-            return INT32
+            return NUMBER
+
+
+def unfitting(field: FieldDescriptor) -> st.SearchStrategy[Any]:
+    match field.type:
+        case F.TYPE_STRING:
+            return BAD_JSON if field.containing_type.name == "Json" else BAD_TEXT
+        case F.TYPE_ENUM:
+            return st.just(99)
+        case F.TYPE_INT64:
+            return st.sampled_from([2**63 - 1, -(2**63), -1])
+        case F.TYPE_INT32:
+            return st.sampled_from([2**31 - 1, -(2**31), -1])
+        case _:
+            return st.nothing()
 
 
 @st.composite
-def messages(draw: st.DrawFn, kind: Descriptor, known: dict[str, str], depth: int = 4) -> Message:
-    """A message of a kind, each field set or not."""
+def messages(draw: st.DrawFn, kind: Descriptor, known: dict[str, str], *, spoiled: bool, depth: int = 5) -> Message:
+    """A message of a kind. A spoiled one may hold anything anywhere."""
     message = GetMessageClass(kind)()
+    value_of = lambda field: st.one_of(fitting(field, known), unfitting(field)) if spoiled else fitting(field, known)  # noqa: E731
+    below = lambda below: messages(below, known, spoiled=spoiled, depth=depth - 1)  # noqa: E731
     for field in kind.fields:
-        required = field.number == 1
-        if not draw(st.booleans()) and not required:
+        behavior = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+        if field_behavior_pb2.OUTPUT_ONLY in behavior and not spoiled:
+            continue
+        needed = field_behavior_pb2.REQUIRED in behavior and not spoiled
+        if not needed and not draw(st.booleans()):
             continue
         if field.message_type is None:
-            value = scalar(field, known)
             if field.is_repeated:
-                getattr(message, field.name).extend(draw(st.lists(value, max_size=3)))
+                getattr(message, field.name).extend(draw(st.lists(value_of(field), min_size=needed, max_size=3)))
             else:
-                setattr(message, field.name, draw(value))
+                setattr(message, field.name, draw(value_of(field)))
         elif depth == 0:
             continue
         elif field.message_type.GetOptions().map_entry:
             entry = field.message_type.fields_by_name["value"]
-            for key in draw(st.lists(WORDS, max_size=2)):
+            for key in draw(st.lists(st.one_of(KEYS, BAD_KEYS) if spoiled else KEYS, max_size=2)):
                 if entry.message_type is None:
-                    getattr(message, field.name)[key] = draw(scalar(entry, known))
+                    getattr(message, field.name)[key] = draw(value_of(entry))
                 else:
-                    made = draw(messages(entry.message_type, known, depth - 1))
-                    getattr(message, field.name)[key].CopyFrom(made)
+                    getattr(message, field.name)[key].CopyFrom(draw(below(entry.message_type)))
         elif field.is_repeated:
-            for _ in range(draw(st.integers(0, 2))):
-                getattr(message, field.name).append(draw(messages(field.message_type, known, depth - 1)))
+            for _ in range(draw(st.integers(int(needed), 2))):
+                getattr(message, field.name).append(draw(below(field.message_type)))
         else:
-            getattr(message, field.name).CopyFrom(draw(messages(field.message_type, known, depth - 1)))
+            getattr(message, field.name).CopyFrom(draw(below(field.message_type)))
     return message
 
 
@@ -162,7 +159,7 @@ async def busy(sqlite_url, channel):
             "turn": turn.name,
             "input": turn.input_message,
             "output": turn.output_message,
-            "agent": "agents/echo",
+            "other": (await api.session()).name,
         }
         yield api, known
 
@@ -181,7 +178,8 @@ async def test_no_request_makes_a_fault(busy, method, data):
     if method.name == "CreateKey":
         # It would close the server to the rest of the examples; tests of keys have it.
         return
-    requests = data.draw(st.lists(messages(method.input_type, known), min_size=1, max_size=3))
+    one = st.booleans().flatmap(lambda spoiled: messages(method.input_type, known, spoiled=spoiled))
+    requests = data.draw(st.lists(one, min_size=1, max_size=3 if method.client_streaming else 1))
     refusal = await outcome(api, method, requests)
     if refusal is not None:
         assert refusal.code not in NOT_OURS, refusal
