@@ -176,8 +176,11 @@ class Self(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
     OPEN_FIELD_NUMBER: _builtins.int
+    TOKEN_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     principal: _builtins.str
-    """`keys/{key}`, or `anonymous` on an open server."""
+    """`keys/{key}`, `access-token` (by a token that the setting `hapi.access_token` signed in), or `anonymous` on an open
+    server.
+    """
     namespace: _builtins.str
     """The namespace that this call acts in."""
     agent: _builtins.str
@@ -188,6 +191,10 @@ class Self(_message.Message):
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it may do, in text form."""
 
+    @_builtins.property
+    def token_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the token that the caller came with ends. Unset: it came with a key, or with nothing."""
+
     def __init__(
         self,
         *,
@@ -196,10 +203,11 @@ class Self(_message.Message):
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         agent: _builtins.str = ...,
         open: _builtins.bool = ...,
+        token_expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token_expire_time", b"token_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "namespace", b"namespace", "open", b"open", "principal", b"principal", "scopes", b"scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "namespace", b"namespace", "open", b"open", "principal", b"principal", "scopes", b"scopes", "token_expire_time", b"token_expire_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,9 +222,11 @@ class ExchangeTokenRequest(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """A key's secret."""
+    """A key's secret, or the setting `hapi.access_token`."""
     namespace: _builtins.str
-    """The namespace to enter. Empty: the key's own."""
+    """The namespace to enter. Empty: the key's own; for a key with the scope `namespaces`, the setting and an open server,
+    the server's default, `default`.
+    """
     def __init__(
         self,
         *,

@@ -53,9 +53,15 @@ class KeyServiceStub:
     GetSelf: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetSelfRequest, _key_service_pb2.Self]
     """GetSelf says who the caller is and what it may do."""
     ExchangeToken: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ExchangeTokenRequest, _key_service_pb2.ExchangeTokenResponse]
-    """ExchangeToken gives a short-lived token for a key, bound to one namespace. The token is a bearer like a key.
+    """ExchangeToken gives a short-lived token for a key, bound to one namespace. The token is a bearer like a key, and does
+    there what the key may do; it ends with the key.
 
-    Fails with KEY_INVALID.
+    It is a JWT, signed with HS256: `uid` (an integer), `ns` (the namespace), `iat`, `exp`, and `sub`, for whom it was
+    made. Any bearer of three parts between dots is judged as a token, on an open server too: one that is not from here,
+    that has ended, or whose key is gone, is KEY_INVALID. Of one that is signed right and holds no `uid` or `ns`, that
+    error has the metadata `token: payload`.
+    On a server without keys any key is taken, unless the setting `hapi.access_token` names the one that is.
+    Fails with KEY_INVALID, also if the key may not act in the namespace.
     """
 
 @_typing.type_check_only
@@ -82,9 +88,15 @@ class KeyServiceAsyncStub(KeyServiceStub):
     GetSelf: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetSelfRequest, _key_service_pb2.Self]  # type: ignore[assignment]
     """GetSelf says who the caller is and what it may do."""
     ExchangeToken: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ExchangeTokenRequest, _key_service_pb2.ExchangeTokenResponse]  # type: ignore[assignment]
-    """ExchangeToken gives a short-lived token for a key, bound to one namespace. The token is a bearer like a key.
+    """ExchangeToken gives a short-lived token for a key, bound to one namespace. The token is a bearer like a key, and does
+    there what the key may do; it ends with the key.
 
-    Fails with KEY_INVALID.
+    It is a JWT, signed with HS256: `uid` (an integer), `ns` (the namespace), `iat`, `exp`, and `sub`, for whom it was
+    made. Any bearer of three parts between dots is judged as a token, on an open server too: one that is not from here,
+    that has ended, or whose key is gone, is KEY_INVALID. Of one that is signed right and holds no `uid` or `ns`, that
+    error has the metadata `token: payload`.
+    On a server without keys any key is taken, unless the setting `hapi.access_token` names the one that is.
+    Fails with KEY_INVALID, also if the key may not act in the namespace.
     """
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -138,9 +150,15 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.ExchangeTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.ExchangeTokenResponse, _abc.Awaitable[_key_service_pb2.ExchangeTokenResponse]]:
-        """ExchangeToken gives a short-lived token for a key, bound to one namespace. The token is a bearer like a key.
+        """ExchangeToken gives a short-lived token for a key, bound to one namespace. The token is a bearer like a key, and does
+        there what the key may do; it ends with the key.
 
-        Fails with KEY_INVALID.
+        It is a JWT, signed with HS256: `uid` (an integer), `ns` (the namespace), `iat`, `exp`, and `sub`, for whom it was
+        made. Any bearer of three parts between dots is judged as a token, on an open server too: one that is not from here,
+        that has ended, or whose key is gone, is KEY_INVALID. Of one that is signed right and holds no `uid` or `ns`, that
+        error has the metadata `token: payload`.
+        On a server without keys any key is taken, unless the setting `hapi.access_token` names the one that is.
+        Fails with KEY_INVALID, also if the key may not act in the namespace.
         """
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

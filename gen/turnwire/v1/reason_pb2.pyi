@@ -127,7 +127,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_NODE_PROTOCOL: _Reason.ValueType  # 81
     """ABORTED. A node broke the rules of its stream. Metadata: rule."""
     REASON_AGENT_FAILED: _Reason.ValueType  # 90
-    """In `Turn.error` only (UNKNOWN). The agent failed; the message is public only where the agent marked it so."""
+    """In `Turn.error` only (UNKNOWN). The agent failed. Metadata: public, which is `true` if the message is the agent's own
+    and meant for clients; else it is a bare text of the server's.
+    """
     REASON_OUTPUT_MALFORMED: _Reason.ValueType  # 91
     """In `Turn.error` only (INTERNAL). The agent's output broke the rules of a stream of parts."""
     REASON_TURN_TIMEOUT: _Reason.ValueType  # 92
@@ -259,7 +261,9 @@ REASON_ATTEMPT_STALE: Reason.ValueType  # 80
 REASON_NODE_PROTOCOL: Reason.ValueType  # 81
 """ABORTED. A node broke the rules of its stream. Metadata: rule."""
 REASON_AGENT_FAILED: Reason.ValueType  # 90
-"""In `Turn.error` only (UNKNOWN). The agent failed; the message is public only where the agent marked it so."""
+"""In `Turn.error` only (UNKNOWN). The agent failed. Metadata: public, which is `true` if the message is the agent's own
+and meant for clients; else it is a bare text of the server's.
+"""
 REASON_OUTPUT_MALFORMED: Reason.ValueType  # 91
 """In `Turn.error` only (INTERNAL). The agent's output broke the rules of a stream of parts."""
 REASON_TURN_TIMEOUT: Reason.ValueType  # 92

@@ -41,7 +41,7 @@ async def started(kit: Kit, bound: socket.socket, channel: grpc.aio.Channel, ups
     """Serve on `bound` what `channel` offers. `upstream` is the gRPC server's, for people. Raises StartError."""
     settings = kit.settings
     address = address_of(bound, settings.http.address)
-    site = Site(Stubs.over(channel), settings, kit.clock, settings.limits.unary_deadline)
+    site = Site(Stubs.over(channel), settings, kit.clock, settings.limits.unary_deadline, kit.ids)
     tries = partial(Tries, grpc=upstream)
     front = Front(_routes(kit, site, channel, _pages(kit, site, address, tries)), kit, lambda: server.connections)
     server = HttpServer(front, bound, settings.http, settings.limits, settings.drain.stop)

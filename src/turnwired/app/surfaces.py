@@ -6,9 +6,12 @@ from typing import Final
 
 from turnwired.config.settings import Settings
 from turnwired.dialects.alumia import about as alumia
+from turnwired.dialects.guayaba import about as guayaba
 from turnwired.web.mount import Dialect
 
-BUILT: Final[Mapping[str, Dialect]] = MappingProxyType({dialect.name: dialect for dialect in (alumia.DIALECT,)})
+BUILT: Final[Mapping[str, Dialect]] = MappingProxyType(
+    {dialect.name: dialect for dialect in (alumia.DIALECT, guayaba.DIALECT)}
+)
 """By name."""
 
 

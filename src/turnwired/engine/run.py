@@ -14,12 +14,12 @@ from turnwired.errors import Fault
 from turnwired.eventlog.flush import Pen
 from turnwired.eventlog.journal import Journal
 from turnwired.ids import Ids
-from turnwired.providers.base import AgentError, Malformed, Provider, TurnContext
+from turnwired.providers.base import AgentError, Malformed, NoAttachment, Provider, TurnContext
 from turnwired.providers.output import Output
 from turnwired.providers.writer import PartWriter
 from turnwired.rules import fold, names
 from turnwired.rules.fold import Fold
-from turnwired.store import ending, leases
+from turnwired.store import attachments, ending, leases
 from turnwired.store.ending import Ending
 from turnwired.store.history import history
 from turnwired.store.tx import Claimed
@@ -82,13 +82,17 @@ class Runner:
             how.cause = _T.CAUSE_DEADLINE
             return how
         except AgentError as error:
-            return _failed(error.reason, error.public_text)
+            return _failed(error.reason, error.public_text, public="true")
         except Malformed as error:
             return _failed(reason_pb2.REASON_OUTPUT_MALFORMED, f"the agent's output is malformed: {error.text}")
         except TooLarge:
             return _failed(reason_pb2.REASON_OUTPUT_TOO_LARGE, "the agent said more than a turn may")
-        except Fault:
-            raise
+        except Fault as fault:
+            if fault.reason == reason_pb2.REASON_ATTEMPT_STALE:
+                raise
+            # The store was away as the agent read of the session's past or its files: the turn ends all the same.
+            log.warning("an agent could not read", reason=fault.text)
+            return _failed(reason_pb2.REASON_AGENT_FAILED, "the agent failed")
         except Exception:
             # What an agent raises may hold anything: the log has it, clients don't.
             log.exception("an agent failed")
@@ -105,6 +109,7 @@ class Runner:
             history=_History(self._journal, claimed),
             clock=self._clock,
             ids=self._ids,
+            attachment=_Attachments(self._journal, claimed, self._settings.attachment_bytes),
         )
         outputs = provider.run(context)
         limit = self._settings.output_bytes
@@ -206,6 +211,30 @@ class _History:
         """The newest `limit` final messages before the turn's output message, oldest first."""
         claimed = self._claimed
         return await self._journal.read(history, claimed.lease.session, claimed.base.number, limit)
+
+
+class _Attachments:
+    """Loads files of a turn's session when its agent asks for them."""
+
+    def __init__(self, journal: Journal, claimed: Claimed, most: int) -> None:
+        self._journal = journal
+        self._claimed = claimed
+        self.most = most
+
+    async def __call__(self, name: str, most: int | None = None) -> bytes:
+        """The bytes of an attachment, at most `most`."""
+        found = await self._journal.read(attachments.of_session, self._claimed.lease.session, name)
+        if found is None:
+            raise NoAttachment(f"the session has no attachment {name}")
+        limit = self.most if most is None else min(most, self.most)
+        if found.size > limit:
+            raise NoAttachment(f"{name} has {found.size} bytes, which is more than {limit}")
+        try:
+            return await self._journal.blobs.whole(names.parse_attachment(found.name).uuid, found.size)
+        except Fault as fault:
+            if fault.reason != reason_pb2.REASON_ATTACHMENT_NOT_FOUND:
+                raise
+            raise NoAttachment(f"the session has no attachment {name}") from fault
 
 
 def _ignore(_turn: _T) -> None:

@@ -16,6 +16,7 @@ from turnwire.v1.session_service_pb2_grpc import SessionServiceStub
 from turnwire.v1.turn_service_pb2_grpc import TurnServiceStub
 from turnwired.clock import Clock
 from turnwired.config.settings import Settings
+from turnwired.ids import Ids, RandomIds
 from turnwired.web.calls import Caller
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Site:
     clock: Clock
     unary_seconds: float = field(default=30.0)
     """How long a unary call may take."""
+    ids: Ids = field(default_factory=RandomIds)
 
     def caller(self, request: Request) -> Caller:
         """Whoever sent the request."""

@@ -1088,7 +1088,8 @@ class Reason(betterproto2.Enum):
 
     AGENT_FAILED = 90
     """
-    In `Turn.error` only (UNKNOWN). The agent failed; the message is public only where the agent marked it so.
+    In `Turn.error` only (UNKNOWN). The agent failed. Metadata: public, which is `true` if the message is the agent's own
+    and meant for clients; else it is a bare text of the server's.
     """
 
     OUTPUT_MALFORMED = 91
@@ -3162,12 +3163,13 @@ class ExchangeTokenRequest(betterproto2.Message):
 
     key: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    A key's secret.
+    A key's secret, or the setting `hapi.access_token`.
     """
 
     namespace: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    The namespace to enter. Empty: the key's own.
+    The namespace to enter. Empty: the key's own; for a key with the scope `namespaces`, the setting and an open server,
+    the server's default, `default`.
     """
 
 
@@ -4691,7 +4693,8 @@ class Self(betterproto2.Message):
 
     principal: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    `keys/{key}`, or `anonymous` on an open server.
+    `keys/{key}`, `access-token` (by a token that the setting `hapi.access_token` signed in), or `anonymous` on an open
+    server.
     """
 
     namespace: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -4712,6 +4715,13 @@ class Self(betterproto2.Message):
     open: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
     """
     True on a server without keys.
+    """
+
+    token_expire_time: "datetime.datetime | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When the token that the caller came with ends. Unset: it came with a key, or with nothing.
     """
 
 
@@ -6385,9 +6395,15 @@ class KeyServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ExchangeTokenResponse":
         """
-        ExchangeToken gives a short-lived token for a key, bound to one namespace. The token is a bearer like a key.
+        ExchangeToken gives a short-lived token for a key, bound to one namespace. The token is a bearer like a key, and does
+        there what the key may do; it ends with the key.
 
-        Fails with KEY_INVALID.
+        It is a JWT, signed with HS256: `uid` (an integer), `ns` (the namespace), `iat`, `exp`, and `sub`, for whom it was
+        made. Any bearer of three parts between dots is judged as a token, on an open server too: one that is not from here,
+        that has ended, or whose key is gone, is KEY_INVALID. Of one that is signed right and holds no `uid` or `ns`, that
+        error has the metadata `token: payload`.
+        On a server without keys any key is taken, unless the setting `hapi.access_token` names the one that is.
+        Fails with KEY_INVALID, also if the key may not act in the namespace.
         """
 
         return await self._unary_unary(

@@ -1,0 +1,1 @@
+"""The Guayaba agent sessions API. Source: contracts/guayaba.md."""
