@@ -2,6 +2,11 @@
 
 import asyncio
 import contextlib
+import fcntl
+import os
+import pty
+import select
+import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,13 +38,17 @@ class Typing:
 
     async def sees(self, text: str) -> str:
         """Wait until the command has shown a text, and give all that it has shown."""
-        async with asyncio.timeout(LIMIT):
-            while text not in self.shown:
-                data = await self.process.stdout.read(65_536)
-                if not data:
-                    raise AssertionError(f"it ended without {text!r}:\n{self.shown}")
-                self.shown += data.decode()
+        while text not in self.shown:
+            await self.more()
         return self.shown
+
+    async def more(self) -> None:
+        """Wait until the command shows something more."""
+        async with asyncio.timeout(LIMIT):
+            data = await self.process.stdout.read(65_536)
+        if not data:
+            raise AssertionError(f"it ended, and had shown:\n{self.shown}")
+        self.shown += data.decode()
 
     async def ends(self) -> int:
         """Close its input, and wait for its end."""
@@ -57,6 +66,54 @@ async def typed(*arguments: str, env=None, cwd: Path | None = None) -> AsyncIter
         yield Typing(process)
     finally:
         await _over(process)
+
+
+class Terminal(Typing):
+    """A command at a terminal."""
+
+    def __init__(self, process: asyncio.subprocess.Process, descriptor: int) -> None:
+        super().__init__(process)
+        self._descriptor = descriptor
+
+    def types(self, keys: bytes) -> None:
+        os.write(self._descriptor, keys)
+
+    async def more(self) -> None:
+        async with asyncio.timeout(LIMIT):
+            while not select.select([self._descriptor], [], [], 0)[0]:  # noqa: ASYNC110 (a terminal has no stream)
+                await asyncio.sleep(0.01)
+        self.shown += os.read(self._descriptor, 65_536).decode()
+
+    async def ends(self) -> int:
+        async with asyncio.timeout(LIMIT):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def at_terminal(*arguments: str, cwd: Path | None = None) -> AsyncIterator[Terminal]:
+    """A command that has a terminal for its input and its output."""
+    ours, theirs = pty.openpty()
+    env = {name: value for name, value in clean_env().items() if name != "NO_COLOR"}
+    process = await asyncio.create_subprocess_exec(
+        *turnwire(*arguments),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**env, "TERM": "xterm"},
+        cwd=cwd,
+        preexec_fn=_controlled,
+    )
+    os.close(theirs)
+    try:
+        yield Terminal(process, ours)
+    finally:
+        await _over(process)
+        os.close(ours)
+
+
+def _controlled() -> None:
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 async def _started(arguments, env, cwd, *, piped, together=False):
