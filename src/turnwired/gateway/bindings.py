@@ -146,7 +146,9 @@ class _Method:
 
 def _literal(template: Template, index: int) -> str | None:
     """What the component at an index must be, its verb included; None if that is open."""
-    if index >= len(template.segments) or 0 <= template.deep <= index or template.segments[index] == "*":
+    # As ** may be nothing, what stands before it may be last, and then has the verb or not.
+    open_from = len(template.segments) if template.deep < 0 else template.deep - bool(template.verb)
+    if index >= open_from or template.segments[index] == "*":
         return None
     last = index == len(template.segments) - 1
     return template.segments[index] + (f":{template.verb}" if last and template.verb else "")

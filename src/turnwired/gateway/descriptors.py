@@ -34,7 +34,7 @@ class Descriptors:
         # By name: the order of the routes must not depend on where the files came from.
         self.files = {file.name: file for file in sorted(files, key=lambda file: file.name)}
         self.pool = descriptor_pool.DescriptorPool()
-        self._fields: dict[str, Mapping[str, FieldDescriptor]] = {}
+        self._fields: dict[Descriptor, Mapping[str, FieldDescriptor]] = {}
         added: set[str] = set()
 
         def add(name: str) -> None:
@@ -85,13 +85,15 @@ class Descriptors:
 
     def fields(self, descriptor: Descriptor) -> Mapping[str, FieldDescriptor]:
         """A message's fields by JSON name and by proto name."""
-        if (fields := self._fields.get(descriptor.full_name)) is None:
+        if (fields := self._fields.get(descriptor)) is None:
             fields = {field.json_name: field for field in descriptor.fields} | dict(descriptor.fields_by_name)
-            self._fields[descriptor.full_name] = fields
+            self._fields[descriptor] = fields
         return fields
 
     def option(self, described: FieldDescriptor | MethodDescriptor, extension: str) -> Any:
         """An option's value by its extension's full name; None where it is not set, or the API does not know it."""
+        if not described.has_options:
+            return None
         try:
             handle: Any = self.pool.FindExtensionByName(extension)
         except KeyError:

@@ -67,14 +67,14 @@ class Query:
             if chosen is not None and (field.message_type is None or chosen != field.name):
                 raise ValueError(f"field already set for oneof {quoted(oneof)}")
             if not left:
-                self._set(message, field, texts)
+                self._set(message, field, texts, len(path))
             elif field.message_type is None or field.is_repeated:
                 raise ValueError(f"invalid path: {quoted(name)} is not a message")
             else:
                 message = getattr(message, field.name)
                 message.SetInParent()
 
-    def _set(self, message: Msg, field: FieldDescriptor, texts: Sequence[str]) -> None:
+    def _set(self, message: Msg, field: FieldDescriptor, texts: Sequence[str], depth: int) -> None:
         kind, entry = "field", map_entry(field)
         if entry and len(texts) != 2:
             key, name = quoted(texts[0]), quoted(field.full_name)
@@ -86,12 +86,12 @@ class Query:
                 kind = "map key"
                 key = _scalar(entry[0], texts[0])
                 kind = "map value"
-                value: Any = {key: self._element(entry[1], texts[1])}
+                value: Any = {key: self._element(entry[1], texts[1], depth + 1)}
             elif field.is_repeated:
                 kind = "list"
-                value = [self._element(field, text) for text in texts]
+                value = [self._element(field, text, depth) for text in texts]
             else:
-                value = self._element(field, texts[0])
+                value = self._element(field, texts[0], depth)
                 message.ClearField(field.name)
         except ValueError as error:
             raise ValueError(f"parsing {kind} {quoted(field.name)}: {error}") from None
@@ -104,13 +104,15 @@ class Query:
                 self.nested(message, path, [text])
             else:
                 texts = text.split(",") if field.is_repeated else [text]
-                values = [self._element(field, part, top=True) for part in texts]
+                values = [self._element(field, part) for part in texts]
                 message.ClearField(field.name)
                 message.MergeFrom(type(message)(**{field.name: values if field.is_repeated else values[0]}))
         except ValueError as error:
             raise ValueError(f"type mismatch, parameter: {'.'.join(path)}, error: {error}") from None
 
-    def _element(self, field: FieldDescriptor, text: str, *, top: bool = False) -> Any:
+    def _element(self, field: FieldDescriptor, text: str, depth: int = 0) -> Any:
+        """A value of a field's type; at depth 0 by the rules for path variables."""
+        top = not depth
         if field.message_type is None:
             return _scalar(field, text, top=top)
         message: Msg = self._descriptors.message_class(field.message_type)()
@@ -122,9 +124,9 @@ class Query:
         elif name == "google.protobuf.Duration":
             (scalars.set_duration if top else scalars.set_go_duration)(message, text)
         elif name == "google.protobuf.FieldMask":
-            message.paths.extend(text.split(","))
+            message.paths.extend(_scalar(field.message_type.fields[0], text).split(","))
         elif name in _FREE:
-            self._unmarshaller.plan(message.DESCRIPTOR)(message, first_value(text.encode(), whole=True), 0)
+            self._unmarshaller.plan(message.DESCRIPTOR)(message, first_value(text.encode(), whole=True), depth or 1)
         else:
             raise ValueError(f"unsupported message type: {quoted(name)}")
         return message
@@ -159,8 +161,9 @@ def _keys(value: Json, path: str) -> Iterator[str]:
 
 def _scalar(field: FieldDescriptor, text: str, *, top: bool = False) -> Any:
     kind = field.type
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("not UTF-8")  # bytes that are none came as surrogates
     if kind == F.TYPE_STRING:
-        text.encode()  # what is not UTF-8 came as surrogates, and fails here
         return text
     if kind == F.TYPE_BYTES:
         return scalars.base64(text, padded=True)

@@ -96,9 +96,9 @@ def to_float(text: str, kind: int, *, go: bool = False) -> float:
     bare = text.replace("_", "")
     try:
         value = float.fromhex(bare) if hexadecimal else float(bare)
-        struct.pack("<f" if kind == F.TYPE_FLOAT else "<d", value)
     except OverflowError:
         value = math.inf
+    value = _as_float(value) if kind == F.TYPE_FLOAT else value
     if math.isinf(value) and "n" not in text.lower():
         raise ValueError("value out of range")
     return value
@@ -190,9 +190,15 @@ def float_value(value: float, kind: int) -> float | str:
     """A float as JSON: words for what is no number, no point in integers, no more digits than its size needs."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if value.is_integer():
-        return int(value) if abs(value) < 1 << 53 and (value or math.copysign(1, value) > 0) else value
-    if kind == F.TYPE_DOUBLE:
-        return value
-    shortest = (float(f"{value:.{digits}g}") for digits in (6, 7, 8, 9))
-    return next(short for short in shortest if struct.unpack("<f", struct.pack("<f", short))[0] == value)
+    if kind == F.TYPE_FLOAT:
+        shortest = (float(f"{value:.{digits}g}") for digits in (6, 7, 8, 9))
+        value = next(short for short in shortest if _as_float(short) == value)
+    whole = value.is_integer() and abs(value) < 1 << 53 and (value or math.copysign(1, value) > 0)
+    return int(value) if whole else value
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(struct.unpack("<f", struct.pack("<f", value))[0])
+    except OverflowError:
+        return math.inf

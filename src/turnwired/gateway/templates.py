@@ -57,7 +57,7 @@ class Template:
         variables: list[Variable] = []
         for part in _SLASH.split(found[1] or found[3] or ""):
             variable = _VARIABLE.fullmatch(part)
-            inner = (variable[2] or "*").split("/") if variable else [part]
+            inner = ("*" if variable[2] is None else variable[2]).split("/") if variable else [part]
             if variable and not _FIELD_PATH.fullmatch(variable[1]):
                 raise ValueError(f"{text}: {variable[1]} is no field path")
             if variable:

@@ -87,7 +87,7 @@ class Unmarshaller:
 
         def fill(message: Msg, value: Json, depth: int) -> None:
             seen = set()
-            for key, item in _checked(value, Object, depth):
+            for key, item in _checked(value, Object):
                 if (step := steps.get(key)) is None:
                     continue
                 name, oneof, takes_null, put = step
@@ -119,9 +119,11 @@ class Unmarshaller:
         parse = _plain(field) if plain else _scalar(field)
 
         def put(message: Msg, value: Json, depth: int) -> None:
+            if depth + bool(entry) + (fill is not None) > MAX_DEPTH:
+                raise ValueError("nested too deeply")
             target = getattr(message, name)
             if entry:
-                for text, item in _checked(value, Object, depth + 1):
+                for text, item in _checked(value, Object):
                     at = key(text)
                     if at in target and not plain:
                         raise ValueError(f"duplicate map key {scalars.quoted(text)}")
@@ -130,7 +132,7 @@ class Unmarshaller:
                     elif (parsed := parse(item)) is not NOTHING:
                         target[at] = parsed
             elif repeated:
-                for item in _checked(value, list, depth):
+                for item in _checked(value, list):
                     if fill is not None:
                         fill(target.add(), item, depth + 1)
                     elif (parsed := parse(item)) is not NOTHING:
@@ -144,7 +146,7 @@ class Unmarshaller:
         return put
 
     def _any(self, message: Msg, value: Json, depth: int) -> None:
-        types = [item for key, item in _checked(value, Object, depth) if key == "@type"]
+        types = [item for key, item in _checked(value, Object) if key == "@type"]
         if not types:
             return
         url = _string(types[0])
@@ -162,6 +164,8 @@ class Unmarshaller:
 
 
 def _value(message: Msg, value: Json, depth: int) -> None:
+    if depth + isinstance(value, list) > MAX_DEPTH:
+        raise ValueError("nested too deeply")
     if value is None:
         message.null_value = 0
     elif isinstance(value, Number):
@@ -175,25 +179,23 @@ def _value(message: Msg, value: Json, depth: int) -> None:
 
 
 def _struct(message: Msg, value: Json, depth: int) -> None:
-    for key, item in _checked(value, Object, depth):
+    for key, item in _checked(value, Object):
         if key in message.fields:
             raise ValueError(f"duplicate map key {scalars.quoted(key)}")
         _value(message.fields[key], item, depth + 2)
 
 
 def _list(message: Msg, value: Json, depth: int) -> None:
-    for item in _checked(value, list, depth):
+    for item in _checked(value, list):
         _value(message.values.add(), item, depth + 1)
 
 
 _WORDS = {Object: "an object", list: "a list", str: "a string", bool: "true or false"}
 
 
-def _checked(value: Json, kind: type, depth: int = 0) -> Any:
+def _checked(value: Json, kind: type) -> Any:
     if type(value) is not kind:
         raise ValueError(f"not {_WORDS[kind]}")
-    if depth > MAX_DEPTH:
-        raise ValueError("nested too deeply")
     return value
 
 
@@ -241,7 +243,8 @@ def _scalar(field: FieldDescriptor) -> Parse:
 
 def _plain(field: FieldDescriptor) -> Parse:
     """What reads a scalar as Go's encoding/json does; null is the type's zero."""
-    kind, parse, zero = field.type, _scalar(field), field.default_value
+    kind, parse = field.type, _scalar(field)
+    zero: Any = {F.TYPE_STRING: "", F.TYPE_BYTES: b"", F.TYPE_BOOL: False}.get(kind, 0)
 
     def read(value: Json) -> Any:
         if value is None:
