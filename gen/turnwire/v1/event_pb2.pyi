@@ -799,7 +799,9 @@ class NodeChanged(_message.Message):
 
     @_builtins.property
     def present_until(self) -> _timestamp_pb2.Timestamp:
-        """The time until which it counts as present. Unset: it went."""
+        """The time until which it counts as present if nothing more is heard of it; of a connected node it moves on without
+        an event. Unset: it went.
+        """
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ class Node(_message.Message):
         PRESENCE_ONLINE: Node._Presence.ValueType  # 1
         """Connected."""
         PRESENCE_STALE: Node._Presence.ValueType  # 2
-        """Its connection broke within the grace time."""
+        """Its connection broke less than the grace time ago: its turns wait for it."""
         PRESENCE_OFFLINE: Node._Presence.ValueType  # 3
         """It is not there."""
 
@@ -50,7 +50,7 @@ class Node(_message.Message):
     PRESENCE_ONLINE: Node.Presence.ValueType  # 1
     """Connected."""
     PRESENCE_STALE: Node.Presence.ValueType  # 2
-    """Its connection broke within the grace time."""
+    """Its connection broke less than the grace time ago: its turns wait for it."""
     PRESENCE_OFFLINE: Node.Presence.ValueType  # 3
     """It is not there."""
 

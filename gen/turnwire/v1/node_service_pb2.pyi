@@ -80,6 +80,7 @@ class ConnectResponse(_message.Message):
     ASSIGN_FIELD_NUMBER: _builtins.int
     ACK_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    ALIVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """First: what was agreed."""
@@ -96,6 +97,10 @@ class ConnectResponse(_message.Message):
     def cancel(self) -> Global___CancelAssignment:
         """Stop serving a turn; nothing more of it is taken."""
 
+    @_builtins.property
+    def alive(self) -> Global___Alive:
+        """The server lives: its answer to each heartbeat."""
+
     def __init__(
         self,
         *,
@@ -103,12 +108,13 @@ class ConnectResponse(_message.Message):
         assign: Global___Assign | None = ...,
         ack: Global___Ack | None = ...,
         cancel: Global___CancelAssignment | None = ...,
+        alive: Global___Alive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "assign", b"assign", "cancel", b"cancel", "kind", b"kind", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "alive", b"alive", "assign", b"assign", "cancel", b"cancel", "kind", b"kind", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "assign", b"assign", "cancel", b"cancel", "kind", b"kind", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "alive", b"alive", "assign", b"assign", "cancel", b"cancel", "kind", b"kind", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["welcome", "assign", "ack", "cancel"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["welcome", "assign", "ack", "cancel", "alive"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -148,6 +154,7 @@ class Hello(_message.Message):
     AGENTS_FIELD_NUMBER: _builtins.int
     CAPACITY_FIELD_NUMBER: _builtins.int
     RESUMES_FIELD_NUMBER: _builtins.int
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """Its id, 1 to 255 characters; a second connection with it takes the first one's place."""
     display_name: _builtins.str
@@ -156,6 +163,10 @@ class Hello(_message.Message):
     """What it is for."""
     capacity: _builtins.int
     """How many turns it takes at once; 0 means 1."""
+    instance_id: _builtins.str
+    """Tells one run of the process from the next: the same on each of its connections, at most 64 characters. Empty: each
+    connection counts as a new run.
+    """
     @_builtins.property
     def capabilities(self) -> _containers.ScalarMap[_builtins.str, _builtins.bool]:
         """What it can do, by name."""
@@ -170,7 +181,9 @@ class Hello(_message.Message):
 
     @_builtins.property
     def resumes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ack]:
-        """Turns that it was serving before its connection broke, and goes on with."""
+        """Turns that it was serving before its connection broke, and goes on with, each with the last Ack that came (0: none).
+        A turn that is left out is given up; it is assigned once more if this run of the process never got it.
+        """
 
     def __init__(
         self,
@@ -183,10 +196,11 @@ class Hello(_message.Message):
         agents: _abc.Iterable[Global___ServedAgent] | None = ...,
         capacity: _builtins.int = ...,
         resumes: _abc.Iterable[Global___Ack] | None = ...,
+        instance_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "capabilities", b"capabilities", "capacity", b"capacity", "description", b"description", "display_name", b"display_name", "node_id", b"node_id", "resumes", b"resumes", "skills", b"skills"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "capabilities", b"capabilities", "capacity", b"capacity", "description", b"description", "display_name", b"display_name", "instance_id", b"instance_id", "node_id", b"node_id", "resumes", b"resumes", "skills", b"skills"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -240,6 +254,9 @@ class Welcome(_message.Message):
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     GRACE_FIELD_NUMBER: _builtins.int
     RESUMED_FIELD_NUMBER: _builtins.int
+    MAX_UNACKED_OUTPUTS_FIELD_NUMBER: _builtins.int
+    max_unacked_outputs: _builtins.int
+    """Outputs of one turn that it may send beyond the last Ack."""
     @_builtins.property
     def node(self) -> _node_pb2.Node:
         """The node as it is registered."""
@@ -254,7 +271,9 @@ class Welcome(_message.Message):
 
     @_builtins.property
     def resumed(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ack]:
-        """Of the turns that it wanted to resume: those that it may, and up to where their output is stored."""
+        """Of the turns that it wanted to resume: those that it may, and up to where their output is stored. It goes on with
+        the next number of each, and stops serving the others.
+        """
 
     def __init__(
         self,
@@ -263,10 +282,11 @@ class Welcome(_message.Message):
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         grace: _duration_pb2.Duration | None = ...,
         resumed: _abc.Iterable[Global___Ack] | None = ...,
+        max_unacked_outputs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "heartbeat_interval", b"heartbeat_interval", "node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "heartbeat_interval", b"heartbeat_interval", "node", b"node", "resumed", b"resumed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "heartbeat_interval", b"heartbeat_interval", "max_unacked_outputs", b"max_unacked_outputs", "node", b"node", "resumed", b"resumed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -304,7 +324,9 @@ class Assign(_message.Message):
 
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """The newest messages before it, oldest first, at most 100 and 1 MiB. ListMessages has the rest."""
+        """The newest messages before the input message, or before the output message if there is no input, oldest first, at
+        most 100 and 1 MiB. ListMessages has the rest.
+        """
 
     def __init__(
         self,
@@ -340,7 +362,13 @@ class Output(_message.Message):
     """Its number, from 1, without gaps: after a broken connection send again from the last Ack on."""
     @_builtins.property
     def event(self) -> _event_pb2.Event:
-        """An event of the agent's: part_opened, a delta, part_closed, part_set, step_started, step_ended or usage_reported."""
+        """An event of the agent's: part_opened, a delta, part_closed, part_set, step_started, step_ended or usage_reported.
+        Part ids are the node's own, and name parts of this turn only: readers see ids of the server's. One text or
+        reasoning part is open at a time: whatever else begins closes it. A `part_set` whose tool call is
+        AWAITING_APPROVAL or AWAITING_RESULT asks for an answer: Done follows, and the turn is assigned again with the
+        answer in its output message. Approval parts are the server's to make. What breaks these rules ends the turn as
+        FAILED with OUTPUT_MALFORMED, and the connection stays.
+        """
 
     @_builtins.property
     def done(self) -> Global___Done:
@@ -372,8 +400,11 @@ class Done(_message.Message):
 
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    AWAITS_PEER_FIELD_NUMBER: _builtins.int
     finish_reason: _message_pb2.FinishReason.ValueType
-    """Why it stopped."""
+    """Why it stopped. Unset: STOP, or what goes with the answers that it waits for."""
+    awaits_peer: _builtins.bool
+    """The turn waits for a peer, and is assigned again with what that said in `turn.metadata.peer`."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """Why it failed; its message is shown to clients. Unset: it did not."""
@@ -383,10 +414,11 @@ class Done(_message.Message):
         *,
         finish_reason: _message_pb2.FinishReason.ValueType = ...,
         error: _status_pb2.Status | None = ...,
+        awaits_peer: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finish_reason", b"finish_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaits_peer", b"awaits_peer", "error", b"error", "finish_reason", b"finish_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -417,6 +449,23 @@ class Ack(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Ack: _TypeAlias = Ack  # noqa: Y015
+
+@_typing.final
+class Alive(_message.Message):
+    """The server lives."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Alive: _TypeAlias = Alive  # noqa: Y015
 
 @_typing.final
 class CancelAssignment(_message.Message):

@@ -76,7 +76,17 @@ class NodeServiceServicer:
     def Connect(self, request_iterator, context):
         """Connect is a node's one stream. It says Hello, is assigned turns, and sends what it has to say of them.
 
-        Fails with SCOPE_MISSING, NODE_PROTOCOL.
+        The node speaks first: one Hello, then outputs, heartbeats and sync reports in any order. The server answers with one
+        Welcome, then turns to serve, acks and cancels. A node that breaks one of these rules is refused with NODE_PROTOCOL,
+        whose `rule` names it: `hello_first`, `hello_once`, `message_kind`, `agent_embedded` (the server itself has an agent
+        of this id), `resume_ahead` (an Ack that the server never sent), `output_turn` (a turn that was not assigned on this
+        connection), `output_number` (a gap), `output_kind`, `output_after_done`, `output_window` (more outputs than
+        `Welcome.max_unacked_outputs` without an ack), `stats_object`, `sync_status`. Outputs that come again after a
+        broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over.
+
+        An end without a refusal, or with DRAINING or another UNAVAILABLE, means: come back. So does silence for more than
+        three heartbeats. A second connection with the same id ends the first one.
+        Fails with SCOPE_MISSING, AGENT_FORBIDDEN, NODE_PROTOCOL, DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,7 +102,7 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListNodes(self, request, context):
-        """ListNodes returns the namespace's nodes, by name, a page at a time.
+        """ListNodes returns the namespace's nodes, by id, a page at a time.
 
         Fails with PAGE_TOKEN_INVALID.
         """

@@ -38,7 +38,17 @@ class NodeServiceStub:
     Connect: _grpc.StreamStreamMultiCallable[_node_service_pb2.ConnectRequest, _node_service_pb2.ConnectResponse]
     """Connect is a node's one stream. It says Hello, is assigned turns, and sends what it has to say of them.
 
-    Fails with SCOPE_MISSING, NODE_PROTOCOL.
+    The node speaks first: one Hello, then outputs, heartbeats and sync reports in any order. The server answers with one
+    Welcome, then turns to serve, acks and cancels. A node that breaks one of these rules is refused with NODE_PROTOCOL,
+    whose `rule` names it: `hello_first`, `hello_once`, `message_kind`, `agent_embedded` (the server itself has an agent
+    of this id), `resume_ahead` (an Ack that the server never sent), `output_turn` (a turn that was not assigned on this
+    connection), `output_number` (a gap), `output_kind`, `output_after_done`, `output_window` (more outputs than
+    `Welcome.max_unacked_outputs` without an ack), `stats_object`, `sync_status`. Outputs that come again after a
+    broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over.
+
+    An end without a refusal, or with DRAINING or another UNAVAILABLE, means: come back. So does silence for more than
+    three heartbeats. A second connection with the same id ends the first one.
+    Fails with SCOPE_MISSING, AGENT_FORBIDDEN, NODE_PROTOCOL, DRAINING.
     """
     GetNode: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.GetNodeRequest, _node_pb2.Node]
     """GetNode returns a node.
@@ -46,7 +56,7 @@ class NodeServiceStub:
     Fails with NODE_NOT_FOUND.
     """
     ListNodes: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.ListNodesRequest, _node_service_pb2.ListNodesResponse]
-    """ListNodes returns the namespace's nodes, by name, a page at a time.
+    """ListNodes returns the namespace's nodes, by id, a page at a time.
 
     Fails with PAGE_TOKEN_INVALID.
     """
@@ -74,7 +84,17 @@ class NodeServiceAsyncStub(NodeServiceStub):
     Connect: _aio.StreamStreamMultiCallable[_node_service_pb2.ConnectRequest, _node_service_pb2.ConnectResponse]  # type: ignore[assignment]
     """Connect is a node's one stream. It says Hello, is assigned turns, and sends what it has to say of them.
 
-    Fails with SCOPE_MISSING, NODE_PROTOCOL.
+    The node speaks first: one Hello, then outputs, heartbeats and sync reports in any order. The server answers with one
+    Welcome, then turns to serve, acks and cancels. A node that breaks one of these rules is refused with NODE_PROTOCOL,
+    whose `rule` names it: `hello_first`, `hello_once`, `message_kind`, `agent_embedded` (the server itself has an agent
+    of this id), `resume_ahead` (an Ack that the server never sent), `output_turn` (a turn that was not assigned on this
+    connection), `output_number` (a gap), `output_kind`, `output_after_done`, `output_window` (more outputs than
+    `Welcome.max_unacked_outputs` without an ack), `stats_object`, `sync_status`. Outputs that come again after a
+    broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over.
+
+    An end without a refusal, or with DRAINING or another UNAVAILABLE, means: come back. So does silence for more than
+    three heartbeats. A second connection with the same id ends the first one.
+    Fails with SCOPE_MISSING, AGENT_FORBIDDEN, NODE_PROTOCOL, DRAINING.
     """
     GetNode: _aio.UnaryUnaryMultiCallable[_node_service_pb2.GetNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
     """GetNode returns a node.
@@ -82,7 +102,7 @@ class NodeServiceAsyncStub(NodeServiceStub):
     Fails with NODE_NOT_FOUND.
     """
     ListNodes: _aio.UnaryUnaryMultiCallable[_node_service_pb2.ListNodesRequest, _node_service_pb2.ListNodesResponse]  # type: ignore[assignment]
-    """ListNodes returns the namespace's nodes, by name, a page at a time.
+    """ListNodes returns the namespace's nodes, by id, a page at a time.
 
     Fails with PAGE_TOKEN_INVALID.
     """
@@ -113,7 +133,17 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_node_service_pb2.ConnectResponse], _abc.AsyncIterator[_node_service_pb2.ConnectResponse]]:
         """Connect is a node's one stream. It says Hello, is assigned turns, and sends what it has to say of them.
 
-        Fails with SCOPE_MISSING, NODE_PROTOCOL.
+        The node speaks first: one Hello, then outputs, heartbeats and sync reports in any order. The server answers with one
+        Welcome, then turns to serve, acks and cancels. A node that breaks one of these rules is refused with NODE_PROTOCOL,
+        whose `rule` names it: `hello_first`, `hello_once`, `message_kind`, `agent_embedded` (the server itself has an agent
+        of this id), `resume_ahead` (an Ack that the server never sent), `output_turn` (a turn that was not assigned on this
+        connection), `output_number` (a gap), `output_kind`, `output_after_done`, `output_window` (more outputs than
+        `Welcome.max_unacked_outputs` without an ack), `stats_object`, `sync_status`. Outputs that come again after a
+        broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over.
+
+        An end without a refusal, or with DRAINING or another UNAVAILABLE, means: come back. So does silence for more than
+        three heartbeats. A second connection with the same id ends the first one.
+        Fails with SCOPE_MISSING, AGENT_FORBIDDEN, NODE_PROTOCOL, DRAINING.
         """
 
     @_abc_1.abstractmethod
@@ -133,7 +163,7 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_service_pb2.ListNodesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_service_pb2.ListNodesResponse, _abc.Awaitable[_node_service_pb2.ListNodesResponse]]:
-        """ListNodes returns the namespace's nodes, by name, a page at a time.
+        """ListNodes returns the namespace's nodes, by id, a page at a time.
 
         Fails with PAGE_TOKEN_INVALID.
         """

@@ -11,6 +11,7 @@ __all__ = (
     "AgentServiceStub",
     "Alias",
     "AliasHold",
+    "Alive",
     "Answer",
     "AnswerDecision",
     "AnswerResult",
@@ -716,7 +717,7 @@ class NodePresence(betterproto2.Enum):
 
     STALE = 2
     """
-    Its connection broke within the grace time.
+    Its connection broke less than the grace time ago: its turns wait for it.
     """
 
     OFFLINE = 3
@@ -2040,6 +2041,18 @@ default_message_pool.register_message("turnwire.v1", "Alias", Alias)
 
 
 @dataclass(eq=False, repr=False)
+class Alive(betterproto2.Message):
+    """
+    The server lives.
+    """
+
+    pass
+
+
+default_message_pool.register_message("turnwire.v1", "Alive", Alive)
+
+
+@dataclass(eq=False, repr=False)
 class Answer(betterproto2.Message):
     """
     An answer to something that a turn asked for.
@@ -2207,7 +2220,8 @@ class Assign(betterproto2.Message):
 
     history: "list[Message]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    The newest messages before it, oldest first, at most 100 and 1 MiB. ListMessages has the rest.
+    The newest messages before the input message, or before the output message if there is no input, oldest first, at
+    most 100 and 1 MiB. ListMessages has the rest.
     """
 
     history_truncated: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
@@ -2685,6 +2699,11 @@ class ConnectResponse(betterproto2.Message):
     Stop serving a turn; nothing more of it is taken.
     """
 
+    alive: "Alive | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    The server lives: its answer to each heartbeat.
+    """
+
 
 default_message_pool.register_message("turnwire.v1", "ConnectResponse", ConnectResponse)
 
@@ -2891,12 +2910,17 @@ class Done(betterproto2.Message):
         1, betterproto2.TYPE_ENUM, default_factory=lambda: FinishReason(0)
     )
     """
-    Why it stopped.
+    Why it stopped. Unset: STOP, or what goes with the answers that it waits for.
     """
 
     error: "__google__rpc__.Status | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Why it failed; its message is shown to clients. Unset: it did not.
+    """
+
+    awaits_peer: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    The turn waits for a peer, and is assigned again with what that said in `turn.metadata.peer`.
     """
 
 
@@ -3465,7 +3489,14 @@ class Hello(betterproto2.Message):
 
     resumes: "list[Ack]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Turns that it was serving before its connection broke, and goes on with.
+    Turns that it was serving before its connection broke, and goes on with, each with the last Ack that came (0: none).
+    A turn that is left out is given up; it is assigned once more if this run of the process never got it.
+    """
+
+    instance_id: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Tells one run of the process from the next: the same on each of its connections, at most 64 characters. Empty: each
+    connection counts as a new run.
     """
 
 
@@ -4320,7 +4351,8 @@ class NodeChanged(betterproto2.Message):
         2, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
     )
     """
-    The time until which it counts as present. Unset: it went.
+    The time until which it counts as present if nothing more is heard of it; of a connected node it moves on without
+    an event. Unset: it went.
     """
 
 
@@ -4369,6 +4401,11 @@ class Output(betterproto2.Message):
     event: "Event | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
     """
     An event of the agent's: part_opened, a delta, part_closed, part_set, step_started, step_ended or usage_reported.
+    Part ids are the node's own, and name parts of this turn only: readers see ids of the server's. One text or
+    reasoning part is open at a time: whatever else begins closes it. A `part_set` whose tool call is
+    AWAITING_APPROVAL or AWAITING_RESULT asks for an answer: Done follows, and the turn is assigned again with the
+    answer in its output message. Approval parts are the server's to make. What breaks these rules ends the turn as
+    FAILED with OUTPUT_MALFORMED, and the connection stays.
     """
 
     done: "Done | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
@@ -6068,7 +6105,13 @@ class Welcome(betterproto2.Message):
 
     resumed: "list[Ack]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Of the turns that it wanted to resume: those that it may, and up to where their output is stored.
+    Of the turns that it wanted to resume: those that it may, and up to where their output is stored. It goes on with
+    the next number of each, and stops serving the others.
+    """
+
+    max_unacked_outputs: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)
+    """
+    Outputs of one turn that it may send beyond the last Ack.
     """
 
 
@@ -6555,7 +6598,17 @@ class NodeServiceStub(betterproto2_grpclib.ServiceStub):
         """
         Connect is a node's one stream. It says Hello, is assigned turns, and sends what it has to say of them.
 
-        Fails with SCOPE_MISSING, NODE_PROTOCOL.
+        The node speaks first: one Hello, then outputs, heartbeats and sync reports in any order. The server answers with one
+        Welcome, then turns to serve, acks and cancels. A node that breaks one of these rules is refused with NODE_PROTOCOL,
+        whose `rule` names it: `hello_first`, `hello_once`, `message_kind`, `agent_embedded` (the server itself has an agent
+        of this id), `resume_ahead` (an Ack that the server never sent), `output_turn` (a turn that was not assigned on this
+        connection), `output_number` (a gap), `output_kind`, `output_after_done`, `output_window` (more outputs than
+        `Welcome.max_unacked_outputs` without an ack), `stats_object`, `sync_status`. Outputs that come again after a
+        broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over.
+
+        An end without a refusal, or with DRAINING or another UNAVAILABLE, means: come back. So does silence for more than
+        three heartbeats. A second connection with the same id ends the first one.
+        Fails with SCOPE_MISSING, AGENT_FORBIDDEN, NODE_PROTOCOL, DRAINING.
         """
 
         async for response in self._stream_stream(
@@ -6601,7 +6654,7 @@ class NodeServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ListNodesResponse":
         """
-        ListNodes returns the namespace's nodes, by name, a page at a time.
+        ListNodes returns the namespace's nodes, by id, a page at a time.
 
         Fails with PAGE_TOKEN_INVALID.
         """
