@@ -187,3 +187,10 @@ async def test_a_client_with_the_usual_limits_reads_every_page_and_frame(api):
             break
         request.page_token = page.next_page_token
     assert seen == 3
+
+
+async def test_metadata_over_its_limit_is_refused_and_costs_the_connection_nothing(api):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await api.session(metadata=(("x-long", "x" * 20_000),))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await api.session(metadata=(("x-long", "x" * 10_000),))).name

@@ -180,6 +180,24 @@ async def test_an_open_stream_ends_before_its_next_message_once_its_caller_may_n
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
+async def test_an_open_stream_outlives_a_store_that_is_away(serving):
+    ring, clock = Ring({"tw_1": holder(READ)}), ManualClock()
+    going_on = asyncio.Event()
+
+    async def stream(request, context):
+        yield event_pb2.WatchResponse(cursor="1-1")
+        await going_on.wait()
+        yield event_pb2.WatchResponse(cursor="1-2")
+
+    async with serving({STREAM: stream}, Faults(), ring.layer(clock)) as served:
+        call = served.call(STREAM, **bearer())
+        assert (await call.read()).cursor == "1-1"
+        ring.fault = Fault(reason_pb2.REASON_STORE_UNAVAILABLE, "away", retry_after=1)
+        await clock.advance(1)
+        going_on.set()
+        assert (await call.read()).cursor == "1-2"
+
+
 async def test_a_realm_key_enters_the_namespace_that_the_call_names(serving):
     ring = Ring({"tw_1": holder(READ, options_pb2.SCOPE_NAMESPACES, realm=True)})
     async with serving({UNARY: who}, Faults(), ring.layer()) as served:

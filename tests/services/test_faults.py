@@ -13,6 +13,7 @@ from turnwire.v1.reason_pb2 import Reason
 from turnwired.errors import CODES, Fault, reason_name
 from turnwired.services.interceptors.faults import Faults, to_status
 from turnwired.services.methods import METHODS
+from turnwired.services.unimplemented import unimplemented
 
 
 @pytest.mark.parametrize("method", KINDS)
@@ -117,6 +118,16 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(serving, method
     async with serving(answering(), Faults()) as served:
         refusal = await served.refusal(method, b"\xff\xff\xff")
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
+
+
+@pytest.mark.parametrize("method", KINDS)
+async def test_a_method_that_this_version_lacks_says_so_whatever_its_kind(serving, method):
+    class Servicer:
+        Method = unimplemented
+
+    async with serving({method: Servicer().Method}, Faults()) as served:
+        refusal = await served.refusal(method)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
 
 
 @given(

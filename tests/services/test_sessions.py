@@ -8,7 +8,6 @@ import pytest
 from tests.fixtures.api import Api, frames, refusal, serving, until
 from turnwire.v1 import (
     agent_service_pb2,
-    attachment_service_pb2,
     event_pb2,
     event_service_pb2,
     message_service_pb2,
@@ -228,14 +227,8 @@ async def test_agents_are_listed_and_found_by_name_and_uid(two: Api):
     assert (await refusal(two.agents.ListAgents(list_(page_token="x")))).reason == "PAGE_TOKEN_INVALID"
 
 
-async def test_what_this_version_lacks_says_so_whatever_its_kind(api):
-    name = "sessions/s"
-    calls = [
-        api.sessions.ForkSession(pb.ForkSessionRequest(name=name)),
-        api.sessions.ExportSession(pb.ExportSessionRequest(name=name)),
-        api.nodes.Connect(),
-        api.attachments.UploadAttachment(iter([attachment_service_pb2.UploadAttachmentRequest()])),
-    ]
-    for call in calls:
-        told = await refusal(call)
-        assert (told.code, told.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
+async def test_a_refusal_that_quotes_a_long_name_arrives(api):
+    name = "sessions/" + "é" * 3_000
+    told = await refusal(api.sessions.GetSession(pb.GetSessionRequest(name=name)))
+    assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND")
+    assert name.startswith(told.facts["session"])

@@ -65,8 +65,14 @@ class Callers(Layer):
         return self._admitted(call)
 
     async def response(self, call: Call) -> None:
-        if call.method.scope != options_pb2.SCOPE_UNSPECIFIED:
+        if call.method.scope == options_pb2.SCOPE_UNSPECIFIED:
+            return
+        try:
             await self._bearer(call)
+        except Fault as fault:
+            # A store that is away has revoked nothing.
+            if fault.reason != reason_pb2.REASON_STORE_UNAVAILABLE:
+                raise
 
     @asynccontextmanager
     async def _admitted(self, call: Call) -> AsyncIterator[None]:
