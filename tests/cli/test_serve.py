@@ -1,15 +1,20 @@
 """`turnwire serve` as a process: what it says, what it refuses, and how it ends."""
 
 import asyncio
+import html
+import os
+import re
 import signal
 import socket
+import sys
+from pathlib import Path
 
 import grpc
 import httpx
 import pytest
 
 from tests.cli.running import ran
-from tests.fixtures.server import LIMIT
+from tests.fixtures.server import LIMIT, clean_env
 from turnwire.v1.session_pb2 import Session
 from turnwire.v1.session_service_pb2 import CreateSessionRequest, GetSessionRequest
 from turnwire.v1.session_service_pb2_grpc import SessionServiceStub
@@ -20,12 +25,41 @@ async def test_it_prints_where_it_listens_and_lines_that_work(serve_process, sql
     assert "store     sqlite:///" in process.banner
     assert "echo (default)" in process.banner
     assert "open on this machine alone" in process.banner
-    curl = process.banner.split("Try:\n")[1].splitlines()[0]
-    shell = await asyncio.create_subprocess_exec(
-        "bash", "-c", curl, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    lines = process.banner.split("Try:\n")[1].strip().splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["grpcurl", "turnwire"]
+    out = await shell(*lines)
+    assert len(re.findall('"text_?[dD]elta"', out)) == 2
+    assert "To go on: turnwire chat" in out
+
+
+async def test_the_lines_work_with_a_key_where_one_is_needed(serve_process, sqlite_url, tmp_path):
+    _, secret, _ = await ran("keys", "create", "--database", sqlite_url, cwd=tmp_path)
+    process = await serve_process(sqlite_url)
+    assert "with a key" in process.banner
+    out = await shell(*process.banner.split("Try:\n")[1].strip().splitlines(), TURNWIRE_KEY=secret.strip())
+    assert len(re.findall('"text_?[dD]elta"', out)) == 2
+    page = await shell(f"curl -s {process.url}/")
+    tries = [html.unescape(line) for line in re.findall(r"<pre>(.*?)</pre>", page)]
+    told = await shell(tries[0], *[line for line in tries if "/api/v1/" in line], TURNWIRE_KEY=secret.strip())
+    assert '"type":"text-delta"' in told
+    assert "UNAUTH" not in told.upper()
+
+
+async def shell(*lines, **env):
+    """What lines print, typed one after another into a shell that finds our commands."""
+    commands = str(Path(sys.executable).parent)
+    process = await asyncio.create_subprocess_exec(
+        "bash",
+        "-c",
+        "\n".join(lines),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**clean_env(env), "PATH": f"{commands}:{os.environ['PATH']}"},
     )
-    out, _ = await shell.communicate()
-    assert b'"textDelta":{"part":"p1","text":"Hello"}' in out
+    async with asyncio.timeout(LIMIT):
+        out, _ = await process.communicate()
+    return out.decode()
 
 
 async def test_sigterm_ends_it_with_exit_code_0_and_leaves_nothing_behind(serve_process, sqlite_url):

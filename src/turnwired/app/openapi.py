@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any, Final
 
@@ -20,8 +21,8 @@ _OWN: Final = (
 
 def document(dialects: Sequence[Dialect]) -> dict[str, Any]:
     """A server's document; the dialects' paths stand under their prefixes, where none meets another."""
-    file = files("turnwire") / "data" / "openapi.json"
-    made: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else _empty()
+    made: dict[str, Any] = json.loads((files("turnwire") / "data" / "openapi.json").read_text("utf-8"))
+    made["info"] = {"title": "turnwire", "version": version("turnwire")}
     paths = made.setdefault("paths", {})
     tags = made.setdefault("tags", [])
     tags.append({"name": "server", "description": "What the server says of itself."})
@@ -59,7 +60,3 @@ def _operation(tag: str, summary: str, path: str, name: str) -> dict[str, Any]:
     if parameters:
         made["parameters"] = parameters
     return made
-
-
-def _empty() -> dict[str, Any]:
-    return {"openapi": "3.1.0", "info": {"title": "turnwire", "version": "v1"}, "paths": {}}

@@ -20,32 +20,35 @@ class Tries:
 
     def curl(self) -> str:
         """A session, and a turn in it."""
-        key = f' -H "authorization: Bearer {_KEY}"' if self.closed else ""
+        key = self._key()
         made = f"curl -s{key} {self.http}/v1/sessions -d '{{}}'"
         name = 'sed -n \'s/.*"name": *"\\(sessions[^"]*\\)".*/\\1/p\''
-        return f"S=$({made} | {name}); curl -N{key} {self.http}/v1/$S/turns:chat -d '{_HELLO}'"
+        return f"S=$({made} | {name}); curl -sN{key} {self.http}/v1/$S/turns:chat -d '{_HELLO}'"
 
     def of(self, dialect: str) -> str:
-        """What shows a dialect. Empty: nothing is known that does."""
-        return self._alumia() if dialect == "alumia" else ""
-
-    def _alumia(self) -> str:
-        # It takes the session that the line before it made.
-        key = f' -H "authorization: Bearer {_KEY}"' if self.closed else ""
-        body = '{\\"id\\":\\"${S#sessions/}\\",\\"message\\":{\\"role\\":\\"user\\",\\"content\\":\\"Hello\\"}}'
-        return f'curl -N{key} {self.http}/api/v1/chat -d "{body}"'
+        """What shows a dialect; it may take the session of `curl`. Empty: nothing is known that does."""
+        match dialect:
+            case "alumia":
+                body = '{\\"id\\":\\"${S#sessions/}\\",\\"message\\":{\\"role\\":\\"user\\",\\"content\\":\\"Hello\\"}}'
+                return f'curl -sN{self._key()} {self.http}/api/v1/chat -d "{body}"'
+            case "guayaba":
+                return f'curl -s{self._key()} {self.http}/api/v1/agents/echo/chat -d \'{{"message":"Hello"}}\''
+            case _:
+                return ""
 
     def grpcurl(self) -> str:
         """The same over gRPC; it takes the session of `curl`. Empty where there is no gRPC port."""
         if self.grpc is None:
             return ""
-        key = f' -H "authorization: Bearer {_KEY}"' if self.closed else ""
         body = '{\\"parent\\":\\"$S\\",\\"message\\":{\\"parts\\":[{\\"text\\":{\\"text\\":\\"Hello\\"}}]}}'
-        return f'grpcurl -plaintext{key} -d "{body}" {reachable(self.grpc)} turnwire.v1.TurnService/Chat'
+        return f'grpcurl -plaintext{self._key()} -d "{body}" {reachable(self.grpc)} turnwire.v1.TurnService/Chat'
 
     def chat(self) -> str:
         """A chat in the terminal. Empty where there is no gRPC port."""
         return f"turnwire chat --server {reachable(self.grpc)}" if self.grpc is not None else ""
+
+    def _key(self) -> str:
+        return f' -H "authorization: Bearer {_KEY}"' if self.closed else ""
 
 
 def reachable(address: Address) -> Address:
