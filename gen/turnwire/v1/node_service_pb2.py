@@ -38,7 +38,7 @@ from turnwire.v1 import session_pb2 as turnwire_dot_v1_dot_session__pb2
 from turnwire.v1 import turn_pb2 as turnwire_dot_v1_dot_turn__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eturnwire/v1/node_service.proto\x12\x0bturnwire.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x17google/rpc/status.proto\x1a\x17turnwire/v1/event.proto\x1a\x16turnwire/v1/json.proto\x1a\x19turnwire/v1/message.proto\x1a\x16turnwire/v1/node.proto\x1a\x19turnwire/v1/options.proto\x1a\x19turnwire/v1/session.proto\x1a\x16turnwire/v1/turn.proto\"\xc1\x01\n\x0e\x43onnectRequest\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.turnwire.v1.HelloH\x00\x12%\n\x06output\x18\x02 \x01(\x0b\x32\x13.turnwire.v1.OutputH\x00\x12+\n\theartbeat\x18\x03 \x01(\x0b\x32\x16.turnwire.v1.HeartbeatH\x00\x12.\n\x0bsync_report\x18\x04 \x01(\x0b\x32\x17.turnwire.v1.SyncReportH\x00\x42\x06\n\x04kind\"\xe0\x01\n\x0f\x43onnectResponse\x12\'\n\x07welcome\x18\x01 \x01(\x0b\x32\x14.turnwire.v1.WelcomeH\x00\x12%\n\x06\x61ssign\x18\x02 \x01(\x0b\x32\x13.turnwire.v1.AssignH\x00\x12\x1f\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x10.turnwire.v1.AckH\x00\x12/\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x1d.turnwire.v1.CancelAssignmentH\x00\x12#\n\x05\x61live\x18\x05 \x01(\x0b\x32\x12.turnwire.v1.AliveH\x00\x42\x06\n\x04kind\"\xee\x02\n\x05Hello\x12\x15\n\x07node_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12@\n\x0c\x63\x61pabilities\x18\x04 \x03(\x0b\x32$.turnwire.v1.Hello.CapabilitiesEntryB\x04\xe2\x41\x01\x01\x12\x14\n\x06skills\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12.\n\x06\x61gents\x18\x06 \x03(\x0b\x32\x18.turnwire.v1.ServedAgentB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x63\x61pacity\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\'\n\x07resumes\x18\x08 \x03(\x0b\x32\x10.turnwire.v1.AckB\x04\xe2\x41\x01\x01\x12\x19\n\x0binstance_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x1a\x33\n\x11\x43\x61pabilitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x08:\x02\x38\x01\"\x8f\x01\n\x0bServedAgent\x12\x16\n\x08\x61gent_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nretry_safe\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06\x61vatar\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x63ontext_window\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\"\xcb\x01\n\x07Welcome\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.turnwire.v1.Node\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\x07resumed\x18\x04 \x03(\x0b\x32\x10.turnwire.v1.Ack\x12\x1b\n\x13max_unacked_outputs\x18\x05 \x01(\x05\"\xed\x01\n\x06\x41ssign\x12\x1f\n\x04turn\x18\x01 \x01(\x0b\x32\x11.turnwire.v1.Turn\x12%\n\x07session\x18\x02 \x01(\x0b\x32\x14.turnwire.v1.Session\x12+\n\rinput_message\x18\x03 \x01(\x0b\x32\x14.turnwire.v1.Message\x12,\n\x0eoutput_message\x18\x04 \x01(\x0b\x32\x14.turnwire.v1.Message\x12%\n\x07history\x18\x05 \x03(\x0b\x32\x14.turnwire.v1.Message\x12\x19\n\x11history_truncated\x18\x06 \x01(\x08\"\x82\x01\n\x06Output\x12\x12\n\x04turn\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06number\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12#\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x12.turnwire.v1.EventH\x00\x12!\n\x04\x64one\x18\x04 \x01(\x0b\x32\x11.turnwire.v1.DoneH\x00\x42\x06\n\x04kind\"\x82\x01\n\x04\x44one\x12\x36\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x19.turnwire.v1.FinishReasonB\x04\xe2\x41\x01\x01\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61waits_peer\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"#\n\x03\x41\x63k\x12\x0c\n\x04turn\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\"\x07\n\x05\x41live\" \n\x10\x43\x61ncelAssignment\x12\x0c\n\x04turn\x18\x01 \x01(\t\"3\n\tHeartbeat\x12&\n\x05stats\x18\x01 \x01(\x0b\x32\x11.turnwire.v1.JsonB\x04\xe2\x41\x01\x01\"x\n\nSyncReport\x12\x15\n\x07session\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12>\n\x0bsync_status\x18\x02 \x01(\x0e\x32#.turnwire.v1.SessionNode.SyncStatusB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x65rror\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\":\n\x0eGetNodeRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnwire.dev/Node\"E\n\x10ListNodesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"N\n\x11ListNodesResponse\x12 \n\x05nodes\x18\x01 \x03(\x0b\x32\x11.turnwire.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"[\n\x12\x41ttachNodesRequest\x12-\n\x06parent\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x16\n\x08node_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"D\n\x11\x44\x65tachNodeRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18turnwire.dev/SessionNode\"H\n\x17ListSessionNodesRequest\x12-\n\x06parent\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\"\xb0\x01\n\x18ListSessionNodesResponse\x12:\n\x05nodes\x18\x01 \x03(\x0b\x32+.turnwire.v1.ListSessionNodesResponse.Entry\x1aX\n\x05\x45ntry\x12.\n\x0csession_node\x18\x01 \x01(\x0b\x32\x18.turnwire.v1.SessionNode\x12\x1f\n\x04node\x18\x02 \x01(\x0b\x32\x11.turnwire.v1.Node2\xd2\x05\n\x0bNodeService\x12N\n\x07\x43onnect\x12\x1b.turnwire.v1.ConnectRequest\x1a\x1c.turnwire.v1.ConnectResponse\"\x04\xb0\xd4\x18\x06(\x01\x30\x01\x12`\n\x07GetNode\x12\x1b.turnwire.v1.GetNodeRequest\x1a\x11.turnwire.v1.Node\"%\xda\x41\x04name\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=nodes/*}\x12\x64\n\tListNodes\x12\x1d.turnwire.v1.ListNodesRequest\x1a\x1e.turnwire.v1.ListNodesResponse\"\x18\xda\x41\x00\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/nodes\x12\x9c\x01\n\x0b\x41ttachNodes\x12\x1f.turnwire.v1.AttachNodesRequest\x1a%.turnwire.v1.ListSessionNodesResponse\"E\xda\x41\x0fparent,node_ids\xb0\xd4\x18\x03\x82\xd3\xe4\x93\x02)\"$/v1/{parent=sessions/*}/nodes:attach:\x01*\x12v\n\nDetachNode\x12\x1e.turnwire.v1.DetachNodeRequest\x1a\x16.google.protobuf.Empty\"0\xda\x41\x04name\xb0\xd4\x18\x03\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/{name=sessions/*/nodes/*}\x12\x93\x01\n\x10ListSessionNodes\x12$.turnwire.v1.ListSessionNodesRequest\x1a%.turnwire.v1.ListSessionNodesResponse\"2\xda\x41\x06parent\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=sessions/*}/nodesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eturnwire/v1/node_service.proto\x12\x0bturnwire.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x17google/rpc/status.proto\x1a\x17turnwire/v1/event.proto\x1a\x16turnwire/v1/json.proto\x1a\x19turnwire/v1/message.proto\x1a\x16turnwire/v1/node.proto\x1a\x19turnwire/v1/options.proto\x1a\x19turnwire/v1/session.proto\x1a\x16turnwire/v1/turn.proto\"\xea\x01\n\x0e\x43onnectRequest\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.turnwire.v1.HelloH\x00\x12%\n\x06output\x18\x02 \x01(\x0b\x32\x13.turnwire.v1.OutputH\x00\x12+\n\theartbeat\x18\x03 \x01(\x0b\x32\x16.turnwire.v1.HeartbeatH\x00\x12.\n\x0bsync_report\x18\x04 \x01(\x0b\x32\x17.turnwire.v1.SyncReportH\x00\x12\'\n\x07leaving\x18\x05 \x01(\x0b\x32\x14.turnwire.v1.LeavingH\x00\x42\x06\n\x04kind\"\xe0\x01\n\x0f\x43onnectResponse\x12\'\n\x07welcome\x18\x01 \x01(\x0b\x32\x14.turnwire.v1.WelcomeH\x00\x12%\n\x06\x61ssign\x18\x02 \x01(\x0b\x32\x13.turnwire.v1.AssignH\x00\x12\x1f\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x10.turnwire.v1.AckH\x00\x12/\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x1d.turnwire.v1.CancelAssignmentH\x00\x12#\n\x05\x61live\x18\x05 \x01(\x0b\x32\x12.turnwire.v1.AliveH\x00\x42\x06\n\x04kind\"\xee\x02\n\x05Hello\x12\x15\n\x07node_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12@\n\x0c\x63\x61pabilities\x18\x04 \x03(\x0b\x32$.turnwire.v1.Hello.CapabilitiesEntryB\x04\xe2\x41\x01\x01\x12\x14\n\x06skills\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12.\n\x06\x61gents\x18\x06 \x03(\x0b\x32\x18.turnwire.v1.ServedAgentB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x63\x61pacity\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\'\n\x07resumes\x18\x08 \x03(\x0b\x32\x10.turnwire.v1.AckB\x04\xe2\x41\x01\x01\x12\x19\n\x0binstance_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x1a\x33\n\x11\x43\x61pabilitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x08:\x02\x38\x01\"\x8f\x01\n\x0bServedAgent\x12\x16\n\x08\x61gent_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nretry_safe\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06\x61vatar\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x63ontext_window\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\"\xcb\x01\n\x07Welcome\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.turnwire.v1.Node\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\x07resumed\x18\x04 \x03(\x0b\x32\x10.turnwire.v1.Ack\x12\x1b\n\x13max_unacked_outputs\x18\x05 \x01(\x05\"\xed\x01\n\x06\x41ssign\x12\x1f\n\x04turn\x18\x01 \x01(\x0b\x32\x11.turnwire.v1.Turn\x12%\n\x07session\x18\x02 \x01(\x0b\x32\x14.turnwire.v1.Session\x12+\n\rinput_message\x18\x03 \x01(\x0b\x32\x14.turnwire.v1.Message\x12,\n\x0eoutput_message\x18\x04 \x01(\x0b\x32\x14.turnwire.v1.Message\x12%\n\x07history\x18\x05 \x03(\x0b\x32\x14.turnwire.v1.Message\x12\x19\n\x11history_truncated\x18\x06 \x01(\x08\"\x82\x01\n\x06Output\x12\x12\n\x04turn\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06number\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12#\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x12.turnwire.v1.EventH\x00\x12!\n\x04\x64one\x18\x04 \x01(\x0b\x32\x11.turnwire.v1.DoneH\x00\x42\x06\n\x04kind\"\x82\x01\n\x04\x44one\x12\x36\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x19.turnwire.v1.FinishReasonB\x04\xe2\x41\x01\x01\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61waits_peer\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"#\n\x03\x41\x63k\x12\x0c\n\x04turn\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\"\x07\n\x05\x41live\" \n\x10\x43\x61ncelAssignment\x12\x0c\n\x04turn\x18\x01 \x01(\t\"3\n\tHeartbeat\x12&\n\x05stats\x18\x01 \x01(\x0b\x32\x11.turnwire.v1.JsonB\x04\xe2\x41\x01\x01\"\t\n\x07Leaving\"x\n\nSyncReport\x12\x15\n\x07session\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12>\n\x0bsync_status\x18\x02 \x01(\x0e\x32#.turnwire.v1.SessionNode.SyncStatusB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x65rror\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\":\n\x0eGetNodeRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnwire.dev/Node\"E\n\x10ListNodesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"N\n\x11ListNodesResponse\x12 \n\x05nodes\x18\x01 \x03(\x0b\x32\x11.turnwire.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"[\n\x12\x41ttachNodesRequest\x12-\n\x06parent\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x16\n\x08node_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"D\n\x11\x44\x65tachNodeRequest\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xfa\x41\x1a\n\x18turnwire.dev/SessionNode\"H\n\x17ListSessionNodesRequest\x12-\n\x06parent\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\"\xb0\x01\n\x18ListSessionNodesResponse\x12:\n\x05nodes\x18\x01 \x03(\x0b\x32+.turnwire.v1.ListSessionNodesResponse.Entry\x1aX\n\x05\x45ntry\x12.\n\x0csession_node\x18\x01 \x01(\x0b\x32\x18.turnwire.v1.SessionNode\x12\x1f\n\x04node\x18\x02 \x01(\x0b\x32\x11.turnwire.v1.Node2\xd2\x05\n\x0bNodeService\x12N\n\x07\x43onnect\x12\x1b.turnwire.v1.ConnectRequest\x1a\x1c.turnwire.v1.ConnectResponse\"\x04\xb0\xd4\x18\x06(\x01\x30\x01\x12`\n\x07GetNode\x12\x1b.turnwire.v1.GetNodeRequest\x1a\x11.turnwire.v1.Node\"%\xda\x41\x04name\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=nodes/*}\x12\x64\n\tListNodes\x12\x1d.turnwire.v1.ListNodesRequest\x1a\x1e.turnwire.v1.ListNodesResponse\"\x18\xda\x41\x00\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/nodes\x12\x9c\x01\n\x0b\x41ttachNodes\x12\x1f.turnwire.v1.AttachNodesRequest\x1a%.turnwire.v1.ListSessionNodesResponse\"E\xda\x41\x0fparent,node_ids\xb0\xd4\x18\x03\x82\xd3\xe4\x93\x02)\"$/v1/{parent=sessions/*}/nodes:attach:\x01*\x12v\n\nDetachNode\x12\x1e.turnwire.v1.DetachNodeRequest\x1a\x16.google.protobuf.Empty\"0\xda\x41\x04name\xb0\xd4\x18\x03\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/{name=sessions/*/nodes/*}\x12\x93\x01\n\x10ListSessionNodes\x12$.turnwire.v1.ListSessionNodesRequest\x1a%.turnwire.v1.ListSessionNodesResponse\"2\xda\x41\x06parent\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=sessions/*}/nodesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -120,49 +120,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODESERVICE'].methods_by_name['ListSessionNodes']._loaded_options = None
   _globals['_NODESERVICE'].methods_by_name['ListSessionNodes']._serialized_options = b'\332A\006parent\260\324\030\001\202\323\344\223\002\037\022\035/v1/{parent=sessions/*}/nodes'
   _globals['_CONNECTREQUEST']._serialized_start=427
-  _globals['_CONNECTREQUEST']._serialized_end=620
-  _globals['_CONNECTRESPONSE']._serialized_start=623
-  _globals['_CONNECTRESPONSE']._serialized_end=847
-  _globals['_HELLO']._serialized_start=850
-  _globals['_HELLO']._serialized_end=1216
-  _globals['_HELLO_CAPABILITIESENTRY']._serialized_start=1165
-  _globals['_HELLO_CAPABILITIESENTRY']._serialized_end=1216
-  _globals['_SERVEDAGENT']._serialized_start=1219
-  _globals['_SERVEDAGENT']._serialized_end=1362
-  _globals['_WELCOME']._serialized_start=1365
-  _globals['_WELCOME']._serialized_end=1568
-  _globals['_ASSIGN']._serialized_start=1571
-  _globals['_ASSIGN']._serialized_end=1808
-  _globals['_OUTPUT']._serialized_start=1811
-  _globals['_OUTPUT']._serialized_end=1941
-  _globals['_DONE']._serialized_start=1944
-  _globals['_DONE']._serialized_end=2074
-  _globals['_ACK']._serialized_start=2076
-  _globals['_ACK']._serialized_end=2111
-  _globals['_ALIVE']._serialized_start=2113
-  _globals['_ALIVE']._serialized_end=2120
-  _globals['_CANCELASSIGNMENT']._serialized_start=2122
-  _globals['_CANCELASSIGNMENT']._serialized_end=2154
-  _globals['_HEARTBEAT']._serialized_start=2156
-  _globals['_HEARTBEAT']._serialized_end=2207
-  _globals['_SYNCREPORT']._serialized_start=2209
-  _globals['_SYNCREPORT']._serialized_end=2329
-  _globals['_GETNODEREQUEST']._serialized_start=2331
-  _globals['_GETNODEREQUEST']._serialized_end=2389
-  _globals['_LISTNODESREQUEST']._serialized_start=2391
-  _globals['_LISTNODESREQUEST']._serialized_end=2460
-  _globals['_LISTNODESRESPONSE']._serialized_start=2462
-  _globals['_LISTNODESRESPONSE']._serialized_end=2540
-  _globals['_ATTACHNODESREQUEST']._serialized_start=2542
-  _globals['_ATTACHNODESREQUEST']._serialized_end=2633
-  _globals['_DETACHNODEREQUEST']._serialized_start=2635
-  _globals['_DETACHNODEREQUEST']._serialized_end=2703
-  _globals['_LISTSESSIONNODESREQUEST']._serialized_start=2705
-  _globals['_LISTSESSIONNODESREQUEST']._serialized_end=2777
-  _globals['_LISTSESSIONNODESRESPONSE']._serialized_start=2780
-  _globals['_LISTSESSIONNODESRESPONSE']._serialized_end=2956
-  _globals['_LISTSESSIONNODESRESPONSE_ENTRY']._serialized_start=2868
-  _globals['_LISTSESSIONNODESRESPONSE_ENTRY']._serialized_end=2956
-  _globals['_NODESERVICE']._serialized_start=2959
-  _globals['_NODESERVICE']._serialized_end=3681
+  _globals['_CONNECTREQUEST']._serialized_end=661
+  _globals['_CONNECTRESPONSE']._serialized_start=664
+  _globals['_CONNECTRESPONSE']._serialized_end=888
+  _globals['_HELLO']._serialized_start=891
+  _globals['_HELLO']._serialized_end=1257
+  _globals['_HELLO_CAPABILITIESENTRY']._serialized_start=1206
+  _globals['_HELLO_CAPABILITIESENTRY']._serialized_end=1257
+  _globals['_SERVEDAGENT']._serialized_start=1260
+  _globals['_SERVEDAGENT']._serialized_end=1403
+  _globals['_WELCOME']._serialized_start=1406
+  _globals['_WELCOME']._serialized_end=1609
+  _globals['_ASSIGN']._serialized_start=1612
+  _globals['_ASSIGN']._serialized_end=1849
+  _globals['_OUTPUT']._serialized_start=1852
+  _globals['_OUTPUT']._serialized_end=1982
+  _globals['_DONE']._serialized_start=1985
+  _globals['_DONE']._serialized_end=2115
+  _globals['_ACK']._serialized_start=2117
+  _globals['_ACK']._serialized_end=2152
+  _globals['_ALIVE']._serialized_start=2154
+  _globals['_ALIVE']._serialized_end=2161
+  _globals['_CANCELASSIGNMENT']._serialized_start=2163
+  _globals['_CANCELASSIGNMENT']._serialized_end=2195
+  _globals['_HEARTBEAT']._serialized_start=2197
+  _globals['_HEARTBEAT']._serialized_end=2248
+  _globals['_LEAVING']._serialized_start=2250
+  _globals['_LEAVING']._serialized_end=2259
+  _globals['_SYNCREPORT']._serialized_start=2261
+  _globals['_SYNCREPORT']._serialized_end=2381
+  _globals['_GETNODEREQUEST']._serialized_start=2383
+  _globals['_GETNODEREQUEST']._serialized_end=2441
+  _globals['_LISTNODESREQUEST']._serialized_start=2443
+  _globals['_LISTNODESREQUEST']._serialized_end=2512
+  _globals['_LISTNODESRESPONSE']._serialized_start=2514
+  _globals['_LISTNODESRESPONSE']._serialized_end=2592
+  _globals['_ATTACHNODESREQUEST']._serialized_start=2594
+  _globals['_ATTACHNODESREQUEST']._serialized_end=2685
+  _globals['_DETACHNODEREQUEST']._serialized_start=2687
+  _globals['_DETACHNODEREQUEST']._serialized_end=2755
+  _globals['_LISTSESSIONNODESREQUEST']._serialized_start=2757
+  _globals['_LISTSESSIONNODESREQUEST']._serialized_end=2829
+  _globals['_LISTSESSIONNODESRESPONSE']._serialized_start=2832
+  _globals['_LISTSESSIONNODESRESPONSE']._serialized_end=3008
+  _globals['_LISTSESSIONNODESRESPONSE_ENTRY']._serialized_start=2920
+  _globals['_LISTSESSIONNODESRESPONSE_ENTRY']._serialized_end=3008
+  _globals['_NODESERVICE']._serialized_start=3011
+  _globals['_NODESERVICE']._serialized_end=3733
 # @@protoc_insertion_point(module_scope)

@@ -82,10 +82,11 @@ class NodeServiceServicer:
         of this id), `resume_ahead` (an Ack that the server never sent), `output_turn` (a turn that was not assigned on this
         connection), `output_number` (a gap), `output_kind`, `output_after_done`, `output_window` (more outputs than
         `Welcome.max_unacked_outputs` without an ack), `stats_object`, `sync_status`. Outputs that come again after a
-        broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over.
+        broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over. A second
+        connection with the same id ends the first one, with the rule `replaced`.
 
         An end without a refusal, or with DRAINING or another UNAVAILABLE, means: come back. So does silence for more than
-        three heartbeats. A second connection with the same id ends the first one.
+        three heartbeats.
         Fails with SCOPE_MISSING, AGENT_FORBIDDEN, NODE_PROTOCOL, DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

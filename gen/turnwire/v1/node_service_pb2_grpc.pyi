@@ -44,10 +44,11 @@ class NodeServiceStub:
     of this id), `resume_ahead` (an Ack that the server never sent), `output_turn` (a turn that was not assigned on this
     connection), `output_number` (a gap), `output_kind`, `output_after_done`, `output_window` (more outputs than
     `Welcome.max_unacked_outputs` without an ack), `stats_object`, `sync_status`. Outputs that come again after a
-    broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over.
+    broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over. A second
+    connection with the same id ends the first one, with the rule `replaced`.
 
     An end without a refusal, or with DRAINING or another UNAVAILABLE, means: come back. So does silence for more than
-    three heartbeats. A second connection with the same id ends the first one.
+    three heartbeats.
     Fails with SCOPE_MISSING, AGENT_FORBIDDEN, NODE_PROTOCOL, DRAINING.
     """
     GetNode: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.GetNodeRequest, _node_pb2.Node]
@@ -90,10 +91,11 @@ class NodeServiceAsyncStub(NodeServiceStub):
     of this id), `resume_ahead` (an Ack that the server never sent), `output_turn` (a turn that was not assigned on this
     connection), `output_number` (a gap), `output_kind`, `output_after_done`, `output_window` (more outputs than
     `Welcome.max_unacked_outputs` without an ack), `stats_object`, `sync_status`. Outputs that come again after a
-    broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over.
+    broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over. A second
+    connection with the same id ends the first one, with the rule `replaced`.
 
     An end without a refusal, or with DRAINING or another UNAVAILABLE, means: come back. So does silence for more than
-    three heartbeats. A second connection with the same id ends the first one.
+    three heartbeats.
     Fails with SCOPE_MISSING, AGENT_FORBIDDEN, NODE_PROTOCOL, DRAINING.
     """
     GetNode: _aio.UnaryUnaryMultiCallable[_node_service_pb2.GetNodeRequest, _node_pb2.Node]  # type: ignore[assignment]
@@ -139,10 +141,11 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         of this id), `resume_ahead` (an Ack that the server never sent), `output_turn` (a turn that was not assigned on this
         connection), `output_number` (a gap), `output_kind`, `output_after_done`, `output_window` (more outputs than
         `Welcome.max_unacked_outputs` without an ack), `stats_object`, `sync_status`. Outputs that come again after a
-        broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over.
+        broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over. A second
+        connection with the same id ends the first one, with the rule `replaced`.
 
         An end without a refusal, or with DRAINING or another UNAVAILABLE, means: come back. So does silence for more than
-        three heartbeats. A second connection with the same id ends the first one.
+        three heartbeats.
         Fails with SCOPE_MISSING, AGENT_FORBIDDEN, NODE_PROTOCOL, DRAINING.
         """
 

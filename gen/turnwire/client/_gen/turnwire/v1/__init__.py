@@ -71,6 +71,7 @@ __all__ = (
     "Key",
     "KeyServiceStub",
     "KeyStyle",
+    "Leaving",
     "ListAgentsRequest",
     "ListAgentsResponse",
     "ListKeysRequest",
@@ -2666,6 +2667,11 @@ class ConnectRequest(betterproto2.Message):
     That a session's sync went so.
     """
 
+    leaving: "Leaving | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    That it goes away.
+    """
+
 
 default_message_pool.register_message("turnwire.v1", "ConnectRequest", ConnectRequest)
 
@@ -3616,6 +3622,19 @@ class Key(betterproto2.Message):
 
 
 default_message_pool.register_message("turnwire.v1", "Key", Key)
+
+
+@dataclass(eq=False, repr=False)
+class Leaving(betterproto2.Message):
+    """
+    The node goes away: it is assigned nothing more, and gone as soon as the stream ends. Turns that are not done by then
+    are given up at once.
+    """
+
+    pass
+
+
+default_message_pool.register_message("turnwire.v1", "Leaving", Leaving)
 
 
 @dataclass(eq=False, repr=False)
@@ -6604,10 +6623,11 @@ class NodeServiceStub(betterproto2_grpclib.ServiceStub):
         of this id), `resume_ahead` (an Ack that the server never sent), `output_turn` (a turn that was not assigned on this
         connection), `output_number` (a gap), `output_kind`, `output_after_done`, `output_window` (more outputs than
         `Welcome.max_unacked_outputs` without an ack), `stats_object`, `sync_status`. Outputs that come again after a
-        broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over.
+        broken connection, or for a turn that was cancelled meanwhile, break none: they are passed over. A second
+        connection with the same id ends the first one, with the rule `replaced`.
 
         An end without a refusal, or with DRAINING or another UNAVAILABLE, means: come back. So does silence for more than
-        three heartbeats. A second connection with the same id ends the first one.
+        three heartbeats.
         Fails with SCOPE_MISSING, AGENT_FORBIDDEN, NODE_PROTOCOL, DRAINING.
         """
 
