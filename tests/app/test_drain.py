@@ -1,6 +1,7 @@
 """The way down: nobody is left hanging, nothing is left behind."""
 
 import asyncio
+import socket
 import threading
 
 import grpc
@@ -16,8 +17,12 @@ from turnwire.v1.part_pb2 import Part, Text
 from turnwire.v1.session_pb2 import Session
 from turnwire.v1.session_service_pb2 import CreateSessionRequest
 from turnwire.v1.session_service_pb2_grpc import SessionServiceStub
-from turnwire.v1.turn_service_pb2 import ChatRequest
+from turnwire.v1.turn_pb2 import Turn
+from turnwire.v1.turn_service_pb2 import ChatRequest, GetTurnRequest
 from turnwire.v1.turn_service_pb2_grpc import TurnServiceStub
+from turnwired.app.drain import Ladder
+from turnwired.app.errors import StartError
+from turnwired.clock import SystemClock
 
 
 async def session(server):
@@ -107,6 +112,56 @@ async def test_a_turn_that_runs_elsewhere_breaks_off_here_without_the_mark_of_an
             told = [line async for line in started]
     assert not [line for line in rest if "DONE" in line or "finish" in line or "error" in line]
     assert "data: [DONE]" in told
+
+
+async def test_the_layer_apart_cuts_its_streams_and_the_turn_goes_on(serving, sqlite_url):
+    async with serving(sqlite_url, upstream=True, drain={"wait": 0, "stop": 0.2}) as server:
+        name = await session(server)
+        stub = TurnServiceStub(server.channel)
+        async with server.http.stream("POST", f"/v1/{name}/turns:chat", json=words("/say a\n/sleep 60000")) as answer:
+            lines = answer.aiter_lines()
+            while "textDelta" not in await anext(lines):
+                continue
+            await server.layer.drain()
+            await server.layer._http.server.stop(SystemClock(), server.layer._http.front.cut)
+            with pytest.raises(httpx.RemoteProtocolError):
+                await gathered(lines, [])
+        turn = await stub.GetTurn(GetTurnRequest(name=f"{name}/turns/~current"))
+        assert turn.state == Turn.STATE_RUNNING
+
+
+async def test_what_was_started_is_stopped_in_reverse_and_nothing_holds_up_the_rest():
+    order, ladder = [], Ladder(SystemClock())
+
+    def step(name, *, fails=False, hangs=False):
+        async def stop():
+            order.append(name)
+            if fails:
+                raise RuntimeError
+            if hangs:
+                await asyncio.Event().wait()
+
+        return stop
+
+    ladder.push("first", step("first"), 1)
+    ladder.push("fails", step("fails", fails=True), 1)
+    ladder.push("hangs", step("hangs", hangs=True), 0.05)
+    ladder.push("last", step("last"), 1)
+    await ladder.down()
+    assert order == ["last", "hangs", "fails", "first"]
+    assert ladder.late == ["hangs"]
+
+
+async def test_a_start_that_fails_stops_what_was_started_by_then(serving, sqlite_url):
+    threads = set(threading.enumerate())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(StartError, match=address):
+            async with serving(sqlite_url, grpc=address):
+                pass
+    assert {one.name for one in set(threading.enumerate()) - threads if one.name.startswith("turnwire")} == set()
+    async with serving(sqlite_url) as server:
+        assert (await server.http.get("/readyz")).status_code == 200
 
 
 async def test_a_client_that_reads_nothing_holds_up_nobody(serving, sqlite_url):

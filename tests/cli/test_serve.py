@@ -183,7 +183,7 @@ async def _not_ready(client):
             await asyncio.sleep(0.02)
 
 
-async def test_the_layer_apart_serves_the_same_sessions(serve_process, sqlite_url):
+async def test_the_layer_apart_serves_the_same_sessions_and_opens_no_store(serve_process, sqlite_url, tmp_path):
     core = await serve_process(sqlite_url)
     layer = await serve_process("", "--upstream", core.address)
     async with httpx.AsyncClient(base_url=core.url) as here, httpx.AsyncClient(base_url=layer.url) as there:
@@ -192,6 +192,9 @@ async def test_the_layer_apart_serves_the_same_sessions(serve_process, sqlite_ur
         assert (await there.get("/readyz")).status_code == 200
     layer.terminate()
     assert await layer.ended() == 0
+    assert [path.name for path in tmp_path.iterdir() if path.suffix not in {".log", ".db", ".db-wal", ".db-shm"}] == [
+        "turnwire.db.lock"
+    ]
 
 
 async def test_settings_that_are_wrong_are_said_a_line_each(tmp_path):

@@ -23,11 +23,14 @@ from turnwired.clock import Clock, SystemClock
 from turnwired.config.settings import Settings
 from turnwired.config.values import Address
 from turnwired.ids import Ids, RandomIds
+from turnwired.telemetry import logs
 from turnwired.telemetry.metrics import Metrics
 from turnwired.telemetry.traces import Traces
 from turnwired.web.calls import Caller, Refusal
 from turnwired.web.mount import Dialect
 from turnwired.web.site import Stubs
+
+log = logs.get(__name__)
 
 _STOP_SECONDS: Final = 10.0
 _ASK_SECONDS: Final = 2.0
@@ -43,6 +46,8 @@ class Server:
         """To whatever answers: in this process, or upstream. It stays the server's to close."""
         self.core = inside
         """None: the HTTP layer alone."""
+        self.late = kit.ladder.late
+        """What did not stop in time, once the server is left: a thread of it may hold up the process's end."""
         self._drain = kit.drain
         self._http = http
 
@@ -81,6 +86,7 @@ class Server:
         """Go away in order: be not ready, let turns end, end the watches. Leaving `running` does it, too."""
         if self._drain.begun:
             return
+        log.info("going away")
         if self.core is not None:
             await self._drain.run(self.core.served.drain, self.core.engine, self.core.journal.drain)
         elif self._http is not None:

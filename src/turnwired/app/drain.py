@@ -21,6 +21,8 @@ class Ladder:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._steps: list[tuple[str, Callable[[], Awaitable[object]], float]] = []
+        self.late: list[str] = []
+        """What did not stop in time: it may still run in a thread."""
 
     def push(self, name: str, stop: Callable[[], Awaitable[object]], seconds: float) -> None:
         """Something was started; `stop` may take so many seconds."""
@@ -34,6 +36,7 @@ class Ladder:
                 async with self._clock.timeout(seconds):
                     await stop()
             except TimeoutError:
+                self.late.append(name)
                 log.warning("did not stop in time", part=name, seconds=seconds)
             except Exception:
                 log.exception("did not stop", part=name)

@@ -34,6 +34,7 @@ class Layer:
     """The HTTP layer, running."""
 
     front: Front
+    server: HttpServer
     address: Address
 
 
@@ -47,7 +48,7 @@ async def started(kit: Kit, bound: socket.socket, channel: grpc.aio.Channel, ups
     server = HttpServer(front, bound, settings.http, settings.limits, settings.drain.stop)
     kit.ladder.push("http", partial(server.stop, kit.clock, front.cut), settings.drain.stop + _LATE_SECONDS)
     await server.start()
-    return Layer(front, address)
+    return Layer(front, server, address)
 
 
 def descriptors() -> Descriptors:

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turnwired.cli.common import SETTINGS_EXIT, ConfigOption, DatabaseOption, Stop, configure_logs, fail, run, settings
+from turnwired.cli.common import (
+    FAILED_EXIT,
+    SETTINGS_EXIT,
+    ConfigOption,
+    DatabaseOption,
+    Stop,
+    configure_logs,
+    fail,
+    run,
+    say,
+    settings,
+)
 
 if TYPE_CHECKING:
     from turnwired.config.sources import Loaded
@@ -101,5 +112,9 @@ async def _serve(loaded: "Loaded") -> None:
             stop.on_second = server.hurry
             print(await banner(server, os.getpid()), end="\n\n", flush=True)
             await stop.first.wait()
+        if server.late:
+            # A thread that waits for a database that is gone would be waited for in turn.
+            say(f"turnwire: did not stop in time: {', '.join(server.late)}")
+            os._exit(FAILED_EXIT)
     except (StartError, SettingsError) as error:
         fail(*str(error).splitlines())
