@@ -13,9 +13,10 @@ from turnwired.clock import ManualClock
 from turnwired.errors import Fault
 from turnwired.rules.caller import Caller
 from turnwired.services.call import caller
-from turnwired.services.interceptors.caller import Bearer, Callers, may
+from turnwired.services.interceptors.caller import Callers, may
 from turnwired.services.interceptors.faults import Faults
 from turnwired.services.methods import METHODS, about
+from turnwired.services.tokens import Bearer, Token
 
 READ, CHAT = options_pb2.SCOPE_AGENT_READ, options_pb2.SCOPE_CHAT
 ALL = frozenset(Scope.values())
@@ -29,6 +30,16 @@ class Ring:
     any_row: bool = True
     looks: int = 0
     fault: Fault | None = None
+    tokens: dict[str, Token] = field(default_factory=dict)
+    holders: dict[str, Bearer] = field(default_factory=dict)
+
+    async def read(self, text: str) -> Token:
+        if text not in self.tokens:
+            raise Fault(reason_pb2.REASON_KEY_INVALID, "the token is not valid")
+        return self.tokens[text]
+
+    async def holder(self, base: str) -> Bearer | None:
+        return self.holders.get(base)
 
     async def look_up(self, secret: str) -> Bearer | None:
         self.looks += 1
@@ -42,7 +53,7 @@ class Ring:
 
     def layer(self, clock: ManualClock | None = None, most: int = 10) -> Callers:
         return Callers(
-            self.look_up, self.any_key, namespace="default", seconds=0.5, most=most, clock=clock or ManualClock()
+            self.look_up, self.any_key, self, namespace="default", seconds=0.5, most=most, clock=clock or ManualClock()
         )
 
 
@@ -223,3 +234,55 @@ async def test_a_store_that_is_away_is_said_and_not_remembered(serving):
         assert (refusal.code, refusal.retry) == (grpc.StatusCode.UNAVAILABLE, 1)
         ring.fault = None
         await served.answers(**bearer())
+
+
+async def test_a_token_acts_for_its_key_in_its_own_namespace_and_in_no_other(serving):
+    everywhere = holder(READ, options_pb2.SCOPE_NAMESPACES, realm=True)
+    ring = Ring(tokens={"a.b.c": Token("keys/k", "team", 9)}, holders={"keys/k": everywhere})
+    seen = []
+
+    async def unary(request, context):
+        seen.append(caller())
+        return await who(request, context)
+
+    async with serving({UNARY: unary}, Faults(), ring.layer()) as served:
+        await served.answers(**bearer("a.b.c"))
+        await served.answers(**bearer("a.b.c", ("turnwire-namespace", "team")))
+        refusal = await served.refusal(**bearer("a.b.c", ("turnwire-namespace", "other")))
+    assert refusal.reason == "SCOPE_MISSING"
+    assert seen == [Caller("team", "keys/k", frozenset({READ}), realm=True, token_expire_us=9)] * 2
+
+
+async def test_a_token_is_judged_on_an_open_server_too(serving):
+    ring = Ring(any_row=False, tokens={"a.b.c": Token("keys/k", "n", 9)}, holders={"keys/k": holder(READ)})
+    async with serving({UNARY: who}, Faults(), ring.layer()) as served:
+        (session,) = await served.answers(**bearer("a.b.c"))
+        assert session.name == "keys/k"
+        for bad in ("a.b.d", "..", "a.b." + "c" * 5_000):
+            assert (await served.refusal(**bearer(bad))).reason == "KEY_INVALID"
+        await served.answers(**bearer("a.b"))
+
+
+@pytest.mark.parametrize("change", ["its key went", "its key may not act there any more"])
+async def test_a_stream_outlives_its_token_but_not_its_tokens_key(serving, change):
+    ring, clock = Ring(tokens={"a.b.c": Token("keys/k", "n", 9)}, holders={"keys/k": holder(READ)}), ManualClock()
+    steps: asyncio.Queue[str] = asyncio.Queue()
+
+    async def stream(request, context):
+        while True:
+            yield event_pb2.WatchResponse(cursor=await steps.get())
+
+    async with serving({STREAM: stream}, Faults(), ring.layer(clock)) as served:
+        call = served.call(STREAM, **bearer("a.b.c"))
+        steps.put_nowait("1-1")
+        assert (await call.read()).cursor == "1-1"
+        ring.tokens.clear()
+        await clock.advance(1)
+        steps.put_nowait("1-2")
+        assert (await call.read()).cursor == "1-2"
+        ring.holders = {} if change == "its key went" else {"keys/k": holder(READ, namespace="other")}
+        await clock.advance(1)
+        steps.put_nowait("1-3")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED

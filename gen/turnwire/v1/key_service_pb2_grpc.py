@@ -111,7 +111,7 @@ class KeyServiceServicer:
         that has ended, or whose key is gone, is KEY_INVALID. Of one that is signed right and holds no `uid` or `ns`, that
         error has the metadata `token: payload`.
         On a server without keys any key is taken, unless the setting `hapi.access_token` names the one that is.
-        Fails with KEY_INVALID, also if the key may not act in the namespace.
+        Fails with KEY_INVALID, also if the key may not act in the namespace, and FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,7 +61,7 @@ class KeyServiceStub:
     that has ended, or whose key is gone, is KEY_INVALID. Of one that is signed right and holds no `uid` or `ns`, that
     error has the metadata `token: payload`.
     On a server without keys any key is taken, unless the setting `hapi.access_token` names the one that is.
-    Fails with KEY_INVALID, also if the key may not act in the namespace.
+    Fails with KEY_INVALID, also if the key may not act in the namespace, and FIELD_INVALID.
     """
 
 @_typing.type_check_only
@@ -96,7 +96,7 @@ class KeyServiceAsyncStub(KeyServiceStub):
     that has ended, or whose key is gone, is KEY_INVALID. Of one that is signed right and holds no `uid` or `ns`, that
     error has the metadata `token: payload`.
     On a server without keys any key is taken, unless the setting `hapi.access_token` names the one that is.
-    Fails with KEY_INVALID, also if the key may not act in the namespace.
+    Fails with KEY_INVALID, also if the key may not act in the namespace, and FIELD_INVALID.
     """
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -158,7 +158,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         that has ended, or whose key is gone, is KEY_INVALID. Of one that is signed right and holds no `uid` or `ns`, that
         error has the metadata `token: payload`.
         On a server without keys any key is taken, unless the setting `hapi.access_token` names the one that is.
-        Fails with KEY_INVALID, also if the key may not act in the namespace.
+        Fails with KEY_INVALID, also if the key may not act in the namespace, and FIELD_INVALID.
         """
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -31,6 +31,7 @@ from turnwired.services.methods import SERVICES
 from turnwired.services.nodes import NodeService
 from turnwired.services.roster import Roster
 from turnwired.services.sessions import SessionService
+from turnwired.services.tokens import Tokens
 from turnwired.services.turns import TurnService
 from turnwired.store.turns import Terms
 
@@ -78,7 +79,7 @@ def services(
         attachments=AttachmentService(),
         agents=AgentService(roster),
         nodes=NodeService(),
-        keys=KeyService(journal),
+        keys=KeyService(journal, Tokens(journal, settings, clock)),
         health=Health(clock),
     )
 

@@ -7,6 +7,9 @@ from turnwire.v1.options_pb2 import Scope
 ANONYMOUS = "anonymous"
 """The principal of a call on an open server."""
 
+ACCESS_TOKEN = "access-token"  # noqa: S105 (a name, no secret)
+"""The principal of a token that the setting `hapi.access_token` signed in."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -14,16 +17,18 @@ class Caller:
 
     namespace: str
     principal: str = ANONYMOUS
-    """`keys/{key}`, or ANONYMOUS."""
+    """`keys/{key}`, ACCESS_TOKEN or ANONYMOUS."""
     scopes: frozenset[Scope.ValueType] = frozenset()
     agent: str = ""
     """The one agent of its key, `agents/{agent}`. Empty: any."""
     realm: bool = False
-    """Whether it may enter any namespace, and so may learn that a session is in another."""
+    """Whether it, or the key that its token was made for, may enter any namespace: it may learn what is in another."""
     open: bool = False
     """Whether the server has no keys."""
     token_quota: int = 0
     """Tokens that its key may use in all; 0: no limit."""
+    token_expire_us: int = 0
+    """When the token that it came with ends; 0: it came with none."""
 
     @property
     def key_id(self) -> str:

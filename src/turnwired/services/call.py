@@ -8,6 +8,7 @@ import structlog
 
 from turnwired.rules.caller import Caller
 from turnwired.services.methods import Method
+from turnwired.services.tokens import Token
 
 # `grpc.aio.ServicerContext`, or the in-process channel's; a request or a response of any method.
 Context: TypeAlias = Any
@@ -31,6 +32,8 @@ class Call:
     caller: Caller = STRANGER
     rate_per_minute: int = 0
     """How often the caller's key may call; 0: as often as it likes."""
+    token: Token | None = None
+    """What the token says that came with the call; None: none came."""
     facts: dict[str, str] = field(default_factory=dict)
     """The session, turn and such that the call is about."""
 

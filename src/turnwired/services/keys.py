@@ -9,15 +9,16 @@ from turnwired.eventlog.journal import Journal
 from turnwired.rules import scopes
 from turnwired.rules.caller import Caller
 from turnwired.services.call import Context, caller
-from turnwired.services.unimplemented import unimplemented
+from turnwired.services.tokens import Tokens
 from turnwired.store import keys
 
 
 class KeyService(KeyServiceServicer):
     """Source: proto/turnwire/v1/key_service.proto."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, tokens: Tokens) -> None:
         self._journal = journal
+        self._tokens = tokens
 
     async def CreateKey(self, request: pb.CreateKeyRequest, _context: Context) -> pb.CreateKeyResponse:
         _may_make(caller(), request.key)
@@ -31,15 +32,22 @@ class KeyService(KeyServiceServicer):
 
     async def GetSelf(self, _request: pb.GetSelfRequest, _context: Context) -> pb.Self:
         who = caller()
-        return pb.Self(
+        made = pb.Self(
             principal=who.principal,
             namespace=who.namespace,
             scopes=scopes.format(who.scopes),
             agent=who.agent,
             open=who.open,
         )
+        if who.token_expire_us:
+            made.token_expire_time.FromMicroseconds(who.token_expire_us)
+        return made
 
-    ExchangeToken = unimplemented
+    async def ExchangeToken(self, request: pb.ExchangeTokenRequest, _context: Context) -> pb.ExchangeTokenResponse:
+        made = await self._tokens.exchange(request.key, request.namespace)
+        response = pb.ExchangeTokenResponse(token=made.text, namespace=made.namespace)
+        response.expire_time.FromMicroseconds(made.expire_us)
+        return response
 
 
 def _may_make(who: Caller, key: Key) -> None:

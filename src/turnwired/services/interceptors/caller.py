@@ -3,8 +3,8 @@
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, Protocol
 
 from turnwire.v1 import options_pb2, reason_pb2
 from turnwire.v1.options_pb2 import Scope
@@ -15,36 +15,40 @@ from turnwired.rules.scopes import text_of
 from turnwired.services.call import Call
 from turnwired.services.interceptors.cache import Cache
 from turnwired.services.interceptors.layers import Layer
+from turnwired.services.tokens import ALL_SCOPES, NAMESPACE_FORM, Bearer, Token, bound, is_token
 
 NAMESPACE: Final = "turnwire-namespace"
 """The call metadata by which a key with the scope `namespaces` enters one."""
 
-_NAMESPACE_FORM: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BEARER: Final = re.compile(r"bearer +([!-~]+) *", re.IGNORECASE | re.ASCII)
 _LONGEST_KEY: Final = 4_096
 
 
-@dataclass(frozen=True, slots=True)
-class Bearer:
-    """Who a key says that its holder is, and how often that one may call."""
+class Judge(Protocol):
+    """What judges tokens: `services.tokens.Tokens`."""
 
-    caller: Caller
-    rate_per_minute: int = 0
+    async def read(self, text: str) -> Token:
+        """What a token says. Raises KEY_INVALID."""
+
+    async def holder(self, base: str) -> Bearer | None:
+        """Who a token's base stands for now; None: for nobody any more."""
 
 
 class Callers(Layer):
-    """Looks at a call's key and lets in who may call the method; handlers have `call.caller()`.
+    """Looks at a call's key or token and lets in who may call the method; handlers have `call.caller()`.
 
     Raises KEY_MISSING, KEY_INVALID, SCOPE_MISSING, and FIELD_INVALID for a namespace that can be none. A server whose
-    table of keys is empty is open: whoever calls may do everything there, in any namespace. A key is looked up again
-    after `seconds`, also before each message of an open stream: so revoking a key ends its streams, and the first key
-    ends those of strangers.
+    table of keys is empty is open: whoever calls may do everything there, in any namespace, but for who comes with a
+    token: that is judged there, too. A key is looked up again after `seconds`, also before each message of an open
+    stream: so revoking a key ends its streams and those of its tokens, and the first key ends those of strangers. A
+    stream goes on past the end of the token that it was opened with.
     """
 
     def __init__(
         self,
         look_up: Callable[[str], Awaitable[Bearer | None]],
         any_key: Callable[[], Awaitable[bool]],
+        tokens: Judge,
         *,
         namespace: str,
         seconds: float,
@@ -53,13 +57,15 @@ class Callers(Layer):
     ) -> None:
         """`look_up` finds a key's holder by its secret; None for one that is unknown, revoked or expired.
 
-        `any_key`: whether there is a key in the store, revoked and expired ones too. `namespace` is an open server's.
-        `most` keys are remembered.
+        `any_key`: whether there is a key in the store, revoked and expired ones too. `tokens` judges bearers that are
+        tokens. `namespace` is an open server's. `most` keys are remembered.
         """
         self._keys: Cache[str, Bearer | None] = Cache(look_up, seconds, most, clock)
         self._closed: Cache[None, bool] = Cache(lambda _: any_key(), seconds, 1, clock)
+        self._tokens = tokens
+        self._holders: Cache[str, Bearer | None] = Cache(tokens.holder, seconds, most, clock)
         self._stranger = Caller(namespace)
-        self._open = Bearer(Caller(namespace, scopes=frozenset(Scope.values()), realm=True, open=True))
+        self._open = Bearer(Caller(namespace, scopes=ALL_SCOPES, realm=True, open=True))
 
     def around(self, call: Call) -> AbstractAsyncContextManager[None]:
         return self._admitted(call)
@@ -87,16 +93,31 @@ class Callers(Layer):
         yield
 
     async def _bearer(self, call: Call) -> Bearer:
+        if call.token is not None:
+            # It was judged when the stream was opened: only whom it stands for may have changed since.
+            return await self._held(call.token)
+        header = call.header("authorization")
+        match = _BEARER.fullmatch(header)
+        bearer = match[1] if match else ""
+        if is_token(bearer):
+            token = await self._tokens.read(bearer)
+            found = await self._held(token)
+            call.token = token
+            return found
         if not await self._closed.get(None):
             return self._open
-        header = call.header("authorization")
         if not header:
             raise Fault(reason_pb2.REASON_KEY_MISSING, "send a key: authorization: Bearer KEY")
-        match = _BEARER.fullmatch(header)
-        bearer = await self._keys.get(match[1]) if match and len(match[1]) <= _LONGEST_KEY else None
-        if bearer is None:
+        known = await self._keys.get(bearer) if 0 < len(bearer) <= _LONGEST_KEY else None
+        if known is None:
             raise Fault(reason_pb2.REASON_KEY_INVALID, "the key is not valid")
-        return bearer
+        return known
+
+    async def _held(self, token: Token) -> Bearer:
+        holder = await self._holders.get(token.base)
+        if holder is None:
+            raise Fault(reason_pb2.REASON_KEY_INVALID, "the token's key is not valid any more")
+        return bound(holder, token)
 
 
 def may(caller: Caller, scope: Scope.ValueType) -> bool:
@@ -111,7 +132,7 @@ def _entered(caller: Caller, namespace: str) -> Caller:
         return caller
     if options_pb2.SCOPE_NAMESPACES not in caller.scopes:
         raise _lacks(options_pb2.SCOPE_NAMESPACES)
-    if not _NAMESPACE_FORM.fullmatch(namespace):
+    if not NAMESPACE_FORM.fullmatch(namespace):
         raise Fault(reason_pb2.REASON_FIELD_INVALID, f"{NAMESPACE} must be 1 to 64 of [A-Za-z0-9._-]", field=NAMESPACE)
     return replace(caller, namespace=namespace)
 
