@@ -12,6 +12,7 @@ from turnwired.app.chores import Chores, Purger
 from turnwired.app.drain import Drain
 from turnwired.app.errors import StartError
 from turnwired.app.kit import Kit
+from turnwired.app.leftovers import Leftovers
 from turnwired.app.ops import Check
 from turnwired.config.settings import Settings
 from turnwired.config.values import Address
@@ -87,6 +88,7 @@ async def started(kit: Kit) -> Core:
     ladder.push("chores", chores.close, _STOP_SECONDS)
     chores.start("compactor", Compactor(journal, clock, settings.log).run)
     chores.start("purger", Purger(journal, clock, settings.retention).run)
+    chores.start("leftovers", Leftovers(journal, clock, settings.retention).run)
     return Core(journal, engine, roster, channel, served, Address(settings.grpc.address.host, port))
 
 

@@ -1,5 +1,6 @@
 """The sections of the settings that no dialect and no agent owns: default, unit and limits of each."""
 
+import re
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -10,6 +11,8 @@ from turnwired.config.values import Address, Bytes, Endpoint, Seconds, Section
 
 _KIB = 1_024
 _MIB = 1_024 * _KIB
+
+_MEDIA_RANGE = re.compile(r"\*/\*|[A-Za-z0-9!#$&^_.+-]+/(?:\*|[A-Za-z0-9!#$&^_.+-]+)")
 
 
 class Http(Section):
@@ -88,6 +91,12 @@ class Turns(Section):
         default=600, gt=0, le=86_400, description="Seconds that a turn may run; awaiting input is not counted."
     )
     output_bytes: Bytes = Field(default=4 * _MIB, ge=_KIB, le=64 * _MIB, description="Bytes that a turn may say.")
+    attachment_bytes: Bytes = Field(
+        default=16 * _MIB,
+        ge=0,
+        le=256 * _MIB,
+        description="Bytes of one attachment that an agent of this process may load, and of all that a model is sent.",
+    )
     queued_per_session: int = Field(default=32, ge=0, le=10_000, description="Queued turns of one session.")
     queue_wait: Seconds = Field(
         default=60, gt=0, le=86_400, description="Seconds that a turn waits for an agent that is offline."
@@ -160,7 +169,15 @@ class Limits(Section):
     )
     unary_deadline: Seconds = Field(default=30, gt=0, le=3_600, description="Seconds that a unary call may take.")
     attachment_bytes: Bytes = Field(default=100 * _MIB, ge=1, le=2_048 * _MIB, description="Bytes of one attachment.")
-    uploads_at_once: int = Field(default=8, ge=1, le=1_024, description="Attachments received at one time.")
+    attachment_types: list[str] = Field(
+        default=["*/*"], max_length=256, description="Media types of attachments: `type/subtype`, `type/*` or `*/*`."
+    )
+    uploads_at_once: int = Field(
+        default=8, ge=1, le=1_024, description="Attachments received at one time; further ones wait."
+    )
+    upload_pause: Seconds = Field(
+        default=30, gt=0, le=300, description="Seconds that an upload may be silent, or wait for its place."
+    )
     body_bytes: Bytes = Field(
         default=8 * _MIB, ge=_KIB, le=512 * _MIB, description="Bytes of a body that no route bounds closer."
     )
@@ -182,6 +199,14 @@ class Limits(Section):
         default=4 * _MIB, ge=64 * _KIB, le=16 * _MIB, description="Bytes after which a page ends early."
     )
     filter_characters: int = Field(default=2_000, ge=1, le=10_000, description="Characters of a list's filter.")
+
+    @field_validator("attachment_types")
+    @classmethod
+    def _ranges(cls, ranges: list[str]) -> list[str]:
+        for one in ranges:
+            if not _MEDIA_RANGE.fullmatch(one):
+                raise ValueError(f"{one!r} is no media type: write type/subtype, type/* or */*")
+        return ranges
 
 
 class Retention(Section):

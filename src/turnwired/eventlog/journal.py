@@ -39,7 +39,7 @@ class Journal:
         self, store: Store, bus: Bus, *, clock: Clock, ids: Ids, settings: Log, lease_settings: Leases
     ) -> None:
         self.store = store
-        self.blobs = place_of(store)
+        self.blobs = place_of(store, ids)
         """The bytes of attachments."""
         self.process = ids.process_id()
         self._bus = bus

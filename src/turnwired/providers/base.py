@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -71,6 +71,27 @@ class History(Protocol):
         ...
 
 
+class NoAttachment(Exception):
+    """An attachment that an agent asked for is not there, or larger than it may load."""
+
+
+class Attachments(Protocol):
+    """Loads the bytes of files for an agent."""
+
+    @property
+    def most(self) -> int:
+        """How many bytes one may have."""
+        ...
+
+    async def __call__(self, name: str, most: int | None = None) -> bytes:
+        """The bytes of an attachment of the turn's session, by its resource name as parts have it.
+
+        Raises NoAttachment if the session has none of this name, or it has more bytes than `most`, which can only be
+        less than what the agent may load (`turns.attachment_bytes`).
+        """
+        ...
+
+
 class Steered(Protocol):
     """Gives out what was handed to a running turn (busy_policy STEER)."""
 
@@ -81,6 +102,13 @@ class Steered(Protocol):
 
 def _nothing() -> Sequence[Message]:
     return ()
+
+
+class _NoFiles:
+    most = 0
+
+    async def __call__(self, name: str, most: int | None = None) -> bytes:  # noqa: ARG002 (there is none of any name)
+        raise NoAttachment("nothing can be loaded here")
 
 
 @dataclass(frozen=True)
@@ -100,6 +128,8 @@ class TurnContext:
     ids: Ids
     steered: Steered = _nothing
     """What was handed to the turn while it runs. Always nothing for an agent that is not steerable."""
+    attachment: Attachments = field(default_factory=_NoFiles)
+    """Loads a file that a part names: `await turn.attachment(part.attachment.attachment)`."""
 
     @property
     def parts(self) -> Sequence[Part]:

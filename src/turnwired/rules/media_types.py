@@ -7,17 +7,11 @@ from typing import Final
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # What follows is shown in a header, so it is printable ASCII, whatever its grammar.
 _FORM: Final = re.compile(rf"{_WORD}/{_WORD}(?:[ \t]*;[ -~]*)?")
-_RANGE: Final = re.compile(rf"\*/\*|{_WORD}/(?:\*|{_WORD})")
 
 
 def well_formed(media_type: str) -> bool:
     """Whether a text is `type/subtype`, with parameters or without, and can be a header's value."""
     return _FORM.fullmatch(media_type) is not None
-
-
-def is_range(text: str) -> bool:
-    """Whether a text is `*/*`, `type/*` or `type/subtype`."""
-    return _RANGE.fullmatch(text) is not None
 
 
 def essence(media_type: str) -> str:

@@ -7,7 +7,7 @@ no row, and a sweep finds it. No place is ever made of anything that a client sa
 import asyncio
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +17,10 @@ import structlog
 
 from turnwire.v1 import reason_pb2
 from turnwired.errors import Fault
+from turnwired.ids import Ids
 
 T = TypeVar("T")
-Known = Callable[[Sequence[str]], Awaitable[set[str]]]
+Known = Callable[[list[str]], Awaitable[set[str]]]
 """Which of some attachments' ids have a row."""
 
 CHUNK: Final = 256 * 1024
@@ -65,16 +66,25 @@ class Blobs(ABC):
     reserves = False
     """Whether an upload has a row from its beginning, which other processes see."""
 
-    def __init__(self) -> None:
+    def __init__(self, ids: Ids) -> None:
+        self._ids = ids
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @abstractmethod
-    async def create(self, attachment_id: str, session_id: str) -> "Upload":
-        """Begin an upload; who began it calls `keep` or `discard`. Raises STORE_UNAVAILABLE."""
+    async def create(self, session_id: str) -> "Upload":
+        """Begin an upload, under a new id; who began it calls `keep` or `discard`. Raises STORE_UNAVAILABLE."""
 
     @abstractmethod
     async def open(self, attachment_id: str) -> "Reader":
         """Read bytes. Raises ATTACHMENT_NOT_FOUND if they are gone, STORE_UNAVAILABLE."""
+
+    async def whole(self, attachment_id: str, size: int) -> bytes:
+        """All bytes of one that is small enough for it. Raises ATTACHMENT_NOT_FOUND, STORE_UNAVAILABLE."""
+        reader = await self.open(attachment_id)
+        try:
+            return b"".join([await reader.read(at, min(CHUNK, size - at)) for at in range(0, size, CHUNK)])
+        finally:
+            reader.close()
 
     @abstractmethod
     async def remove(self, attachment_id: str) -> None:

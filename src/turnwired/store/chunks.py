@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from turnwire.v1 import reason_pb2
 from turnwired.errors import Fault
+from turnwired.ids import Ids
 from turnwired.store.blobs import CHUNK, Blobs, Jobs, Known, Reader, Upload, gone
 from turnwired.store.db import RETRY_SECONDS, Connection, Lane, Store, guarded
 
@@ -24,16 +25,16 @@ class Chunks(Blobs):
 
     reserves = True
 
-    def __init__(self, store: Store) -> None:
-        super().__init__()
+    def __init__(self, store: Store, ids: Ids) -> None:
+        super().__init__(ids)
         self._store = store
         # The one connection of a store in memory is its writer's; elsewhere bytes must not hold up the writer.
         self._lane = store.writer if store.db.memory else Lane("turnwire-chunks", store.db)
         self._own_lane = not store.db.memory
         self._started = False
 
-    async def create(self, attachment_id: str, session_id: str) -> Upload:
-        upload = _ChunkUpload(self, attachment_id, session_id, Jobs(self._submit), self._store.db)
+    async def create(self, session_id: str) -> Upload:
+        upload = _ChunkUpload(self, self._ids.uuid(), session_id, Jobs(self._submit), self._store.db)
         try:
             await upload.begin()
         except BaseException:

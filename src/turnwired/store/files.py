@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from turnwire.v1 import reason_pb2
 from turnwired.errors import Fault
+from turnwired.ids import Ids
 from turnwired.rules.names import is_uuid
 from turnwired.store.blobs import Blobs, Jobs, Known, Reader, Upload, gone
 from turnwired.store.db import RETRY_SECONDS
@@ -31,13 +32,13 @@ _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 class Files(Blobs):
     """Files in one directory, which is made when the first one comes."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
+    def __init__(self, folder: Path, ids: Ids) -> None:
+        super().__init__(ids)
         self._folder = folder
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="turnwire-files")
 
-    async def create(self, attachment_id: str, session_id: str) -> Upload:  # noqa: ARG002 (a row has it, a file needs none)
-        upload = _FileUpload(self, attachment_id, self._jobs(), self._folder)
+    async def create(self, session_id: str) -> Upload:  # noqa: ARG002 (rows have it)
+        upload = _FileUpload(self, self._ids.uuid(), self._jobs(), self._folder)
         try:
             await upload.begin()
         except BaseException:

@@ -1,7 +1,9 @@
 """From a session's messages to what pydantic-ai sends to a model. Reasoning is left out, as models want it."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeAlias
 
 from pydantic_ai import DeferredToolResults, ToolApproved, ToolDenied
 from pydantic_ai.messages import (
@@ -23,17 +25,21 @@ from pydantic_ai.profiles import ModelProfile
 from turnwire.v1.message_pb2 import ROLE_ASSISTANT, ROLE_SYSTEM, Message
 from turnwire.v1.part_pb2 import AttachmentRef, Part, ToolResult
 from turnwired.providers.calls import Phase, calls_of
+from turnwired.rules.media_types import essence
+
+Files: TypeAlias = Mapping[str, bytes]
+"""The bytes of stored attachments, by their resource names."""
 
 _NOTHING_CAME = "The call was interrupted."
 
 
 def conversation(
-    history: Iterable[Message], base: Message, profile: ModelProfile
+    history: Iterable[Message], base: Message, profile: ModelProfile, files: Files = MappingProxyType({})
 ) -> tuple[list[ModelMessage], DeferredToolResults | None]:
     """What to send, and what became of the calls in `base` that waited for an approval (None: there are none).
 
     `history` is oldest first; `base` is the message to go on with, which may be empty. Of attachments those are sent
-    that the model takes; others are named in the text.
+    that the model takes, stored ones if `files` has their bytes; others are named in the text.
     """
     messages: list[ModelMessage] = []
     for message in history:
@@ -43,7 +49,7 @@ def conversation(
             text = "\n\n".join(part.text.text for part in message.parts if part.text.text)
             if text:
                 messages.append(ModelRequest(parts=[SystemPromptPart(text)]))
-        elif content := list(_content(message, profile)):
+        elif content := list(_content(message, profile, files)):
             whole = content[0] if len(content) == 1 and isinstance(content[0], str) else content
             messages.append(ModelRequest(parts=[UserPromptPart(whole)]))
     answers = _answers(base)
@@ -124,16 +130,18 @@ def _denial(reason: str) -> str:
     return f"The person denied the call: {reason}" if reason else "The person denied the call."
 
 
-def _content(message: Message, profile: ModelProfile) -> Iterator[UserContent]:
+def _content(message: Message, profile: ModelProfile, files: Files) -> Iterator[UserContent]:
     for part in message.parts:
         if part.text.text:
             yield part.text.text
         elif part.HasField("attachment"):
-            yield _file(part.attachment, profile)
+            yield _file(part.attachment, profile, files)
 
 
-def _file(file: AttachmentRef, profile: ModelProfile) -> UserContent:
-    takes = _takes(file.media_type, profile)
+def _file(file: AttachmentRef, profile: ModelProfile, files: Files) -> UserContent:
+    takes = accepts(file.media_type, profile)
+    if takes and (data := files.get(file.attachment)):
+        return BinaryContent(data, media_type=essence(file.media_type))
     if takes and file.url.startswith("data:"):
         try:
             content = BinaryContent.from_data_uri(file.url)
@@ -146,13 +154,14 @@ def _file(file: AttachmentRef, profile: ModelProfile) -> UserContent:
     return _named(file)
 
 
-def _takes(media_type: str, profile: ModelProfile) -> bool:
-    kind = media_type.partition("/")[0]
+def accepts(media_type: str, profile: ModelProfile) -> bool:
+    """Whether the model takes files of a media type."""
+    kind = essence(media_type).partition("/")[0]
     if kind == "image":
         return profile.get("supports_image_input", True)
     if kind == "audio":
         return profile.get("supports_audio_file_input", True)
-    if kind == "text" or media_type == "application/pdf":
+    if kind == "text" or essence(media_type) == "application/pdf":
         return profile.get("supports_document_input", True)
     return False
 

@@ -14,6 +14,7 @@ from turnwired.providers.calls import Phase, calls_of
 from turnwired.providers.model.conversation import conversation
 from turnwired.providers.model.endpoint import Endpoint
 from turnwired.providers.model.errors import public
+from turnwired.providers.model.files import loaded
 from turnwired.providers.model.speech import Speech
 from turnwired.providers.model.tools import Tools
 from turnwired.providers.output import Output
@@ -48,7 +49,9 @@ class Runner:
         if any(call.phase is Phase.WAITING for call in calls_of(turn.base).values()):
             return
         model = self._model or await self._endpoint.model(turn.model)
-        messages, answers = conversation(await self._history(turn), turn.base, model.profile)
+        history = await self._history(turn)
+        files = await loaded(turn, history, model.profile)
+        messages, answers = conversation(history, turn.base, model.profile, files)
         if not messages:
             raise AgentError("There is nothing to answer.")
         speech = Speech(turn.base, self._tools.asking)
