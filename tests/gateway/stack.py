@@ -1,7 +1,9 @@
 """A gateway before handlers, over a socket or in this process, asked by hand or over real HTTP."""
 
 import asyncio
-from contextlib import asynccontextmanager, nullcontext
+import subprocess
+import sys
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import cache
 
 import grpc
@@ -9,7 +11,7 @@ import uvicorn
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from tests.gateway.parity.service import SERVICE, Parity, handlers
-from tests.gateway.protos import GOLDEN, Messages, compiled, parity
+from tests.gateway.protos import TESTS, Messages, compiled, parity
 from tests.gateway.raw import Answer, request_bytes
 from turnwired.gateway import Descriptors, Gateway
 from turnwired.web.channel import Handlers, InProcessChannel
@@ -25,7 +27,7 @@ def descriptors(data):
 
 def watch():
     """The descriptor set of watch.proto, which takes the option from the product's own proto."""
-    return compiled("watch.proto", GOLDEN.parents[1] / "gateway" / "parity", GOLDEN.parents[2] / "proto")
+    return compiled("watch.proto", TESTS / "parity", TESTS.parent.parent / "proto")
 
 
 @asynccontextmanager
@@ -118,6 +120,23 @@ async def ask(app, method, target, headers=(), body=b"", **scope):
     return answer
 
 
+@contextmanager
+def served(*flags):
+    """The port of what `make parity` serves, in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.gateway.serve_parity", "0", *flags],
+        cwd=TESTS.parent.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield int(process.stdout.readline().rpartition(":")[2])
+    finally:
+        process.terminate()
+        process.wait(LIMIT)
+        process.stdout.close()
+
+
 class Connection:
     """A request over a socket of its own, whose answer is read piece by piece."""
 
@@ -165,5 +184,6 @@ __all__ = [
     "parity",
     "parity_gateway",
     "parity_messages",
+    "served",
     "watch",
 ]

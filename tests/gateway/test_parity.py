@@ -2,15 +2,14 @@
 
 import base64
 import json
-import subprocess
-import sys
 import threading
 import uuid
 
 import pytest
 
-from tests.gateway.protos import GOLDEN, TESTS
+from tests.gateway.protos import GOLDEN
 from tests.gateway.raw import connect, exchange, request_bytes, same, strict_json
+from tests.gateway.stack import served
 
 CASES = json.loads((GOLDEN / "cases.json").read_bytes())["cases"]
 
@@ -18,19 +17,8 @@ CASES = json.loads((GOLDEN / "cases.json").read_bytes())["cases"]
 @pytest.fixture(scope="module", params=["from a file", "by reflection"])
 def port(request):
     """The port of what `make parity` serves, its descriptors from a file or by the server's reflection."""
-    flags = ["--upstream"] if request.param == "by reflection" else []
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.gateway.serve_parity", "0", *flags],
-        cwd=TESTS.parent.parent,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield int(process.stdout.readline().rpartition(":")[2])
-    finally:
-        process.terminate()
-        process.wait(10)
-        process.stdout.close()
+    with served(*["--upstream"] if request.param == "by reflection" else []) as found:
+        yield found
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case["name"]) for case in CASES])

@@ -74,7 +74,10 @@ class _Document:
                 name = segments[index - 1].removesuffix("s")
                 if owner is not None and owner.end - owner.start == 1:
                     field = resolve(route.rpc.input_type, owner.path)
-                    name, schema = owner.path, schema if field.type == F.TYPE_STRING else self._element(field)
+                    name, schema = (
+                        owner.path.replace(".", "_"),
+                        schema if field.type == F.TYPE_STRING else self._element(field),
+                    )
                     schema = self._described(field.full_name, schema)
                 names.append(f"{name}_{index}" if name in names else name)
                 parameters.append({"in": "path", "required": True, "schema": schema})
@@ -96,8 +99,8 @@ class _Document:
         operation |= {"requestBody": _json(body)} if route.body else {}
         picked = rpc.output_type.fields_by_name.get(route.response_body)
         shown = picked.message_type if picked else rpc.output_type
-        reply = self._field(picked, plain=True) if picked else self._reference(rpc.output_type)
         raw = shown is not None and shown.full_name == "google.api.HttpBody"
+        reply = {} if raw else self._field(picked, plain=True) if picked else self._reference(rpc.output_type)
         found = {"description": "OK"} | ({"content": {"*/*": {}}} if raw else _json(reply))
         error = self._reference(status_pb2.Status.DESCRIPTOR)
         failed, responses = _json(error), {"200": found}
