@@ -89,7 +89,7 @@ bench: .venv ## Measure turns, deltas and latencies beside a bare gRPC stream
 	$(BIN)/python -m bench $(ARGS)
 
 parity: .venv ## Serve the gateway over the parity protos: make parity PORT=8090
-	@exec $(BIN)/python tests/gateway/serve_parity.py --port $(or $(PORT),8090)
+	@exec $(BIN)/python -m tests.gateway.serve_parity $(or $(PORT),8090)
 
 clean: ## Remove what make made, .venv too; databases stay
 	rm -rf .venv $(NODE) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -7,7 +7,9 @@ from the server's reflection, as a gateway does that knows no file.
 
 import argparse
 import asyncio
+import signal
 import sys
+from contextlib import contextmanager
 
 import grpc
 import uvicorn
@@ -31,7 +33,18 @@ class Dispatcher:
 
 
 class Server(uvicorn.Server):
-    """Says where it listens, once it does."""
+    """Says where it listens, once it does, and ends by SIGINT or SIGTERM as by itself: uvicorn raises them again."""
+
+    @contextmanager
+    def capture_signals(self):
+        loop, caught = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+        for number in caught:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in caught:
+                loop.remove_signal_handler(number)
 
     async def startup(self, sockets=None):
         await super().startup(sockets)
