@@ -17,7 +17,8 @@ from turnwired.rules.filter_tree import (
     TimeIs,
     takes,
 )
-from turnwired.rules.filters import MAX_DEPTH, MAX_TERMS, parse, quoted
+from turnwired.rules.filters import MAX_DEPTH, MAX_TERMS, parse
+from turnwired.rules.names import quoted
 
 DAY_US = 1_767_225_600_000_000
 ANN, BOB, CAT = TextIs("owner", "ann"), TextIs("owner", "bob"), TextIs("owner", "cat")

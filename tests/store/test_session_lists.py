@@ -11,7 +11,7 @@ from turnwire.v1 import session_service_pb2 as service
 from turnwire.v1.json_pb2 import Json
 from turnwire.v1.session_pb2 import Alias, Session
 from turnwired.ids import SeededIds
-from turnwired.rules import filters
+from turnwired.rules import filters, names
 from turnwired.rules.caller import Caller
 from turnwired.rules.filter_tree import takes
 from turnwired.store import session_life
@@ -97,7 +97,7 @@ def test_a_walk_visits_each_session_once_and_in_order(
 
 
 def quoted(value: str) -> str:
-    return filters.quoted(value)
+    return names.quoted(value)
 
 
 TERMS = st.one_of(

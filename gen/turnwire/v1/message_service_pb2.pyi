@@ -126,6 +126,7 @@ class ListMessagesRequest(_message.Message):
     SHOW_PARTIAL_FIELD_NUMBER: _builtins.int
     SHOW_ARCHIVED_FIELD_NUMBER: _builtins.int
     COUNT_ONLY_FIELD_NUMBER: _builtins.int
+    CLIENT_IDS_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """The session."""
     page_size: _builtins.int
@@ -160,6 +161,10 @@ class ListMessagesRequest(_message.Message):
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.Role.ValueType]:
         """Only messages of these roles. Empty: any."""
 
+    @_builtins.property
+    def client_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only messages with these client ids, at most 1,000. Empty: any."""
+
     def __init__(
         self,
         *,
@@ -178,10 +183,11 @@ class ListMessagesRequest(_message.Message):
         show_partial: _builtins.bool = ...,
         show_archived: _builtins.bool = ...,
         count_only: _builtins.bool = ...,
+        client_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_has_content", b"_has_content", "has_content", b"has_content"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_has_content", b"_has_content", "after_message", b"after_message", "after_seq", b"after_seq", "before_seq", b"before_seq", "count_only", b"count_only", "descending", b"descending", "has_content", b"has_content", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "roles", b"roles", "show_archived", b"show_archived", "show_partial", b"show_partial", "states", b"states", "until_seq", b"until_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_has_content", b"_has_content", "after_message", b"after_message", "after_seq", b"after_seq", "before_seq", b"before_seq", "client_ids", b"client_ids", "count_only", b"count_only", "descending", b"descending", "has_content", b"has_content", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "roles", b"roles", "show_archived", b"show_archived", "show_partial", b"show_partial", "states", b"states", "until_seq", b"until_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__has_content: _TypeAlias = _typing.Literal["has_content"]  # noqa: Y015
     _WhichOneofArgType__has_content: _TypeAlias = _typing.Literal["_has_content", b"_has_content"]  # noqa: Y015

@@ -147,6 +147,8 @@ class Session(_message.Message):
     AGENT_DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     AGENT_AVATAR_FIELD_NUMBER: _builtins.int
     TURN_COUNT_FIELD_NUMBER: _builtins.int
+    ATTACHED_NODE_IDS_FIELD_NUMBER: _builtins.int
+    ANSWERED_REQUESTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`sessions/{session}`, where {session} is a UUID that the server makes. A session may also be asked for by its number,
     `sessions/~n7`, or by an alias, `sessions/~a{scope}!{value}` (see `Alias`).
@@ -249,6 +251,16 @@ class Session(_message.Message):
     def lifetime_totals(self) -> _usage_pb2.Totals:
         """Sums over all that ever was."""
 
+    @_builtins.property
+    def attached_node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The own ids of the nodes that are attached, in the order of attaching; NodeService.ListSessionNodes has the rest."""
+
+    @_builtins.property
+    def answered_requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingRequest]:
+        """What turns asked for and got before they went on or ended: the newest 32, oldest first, without an `input` of more
+        than 4 KiB. They go when messages are removed.
+        """
+
     def __init__(
         self,
         *,
@@ -289,10 +301,12 @@ class Session(_message.Message):
         agent_display_name: _builtins.str = ...,
         agent_avatar: _builtins.str = ...,
         turn_count: _builtins.int = ...,
+        attached_node_ids: _abc.Iterable[_builtins.str] | None = ...,
+        answered_requests: _abc.Iterable[Global___PendingRequest] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "archive_time", b"archive_time", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "last_archive_time", b"last_archive_time", "last_turn", b"last_turn", "lifetime_totals", b"lifetime_totals", "purge_time", b"purge_time", "stored_totals", b"stored_totals", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "agent", b"agent", "agent_avatar", b"agent_avatar", "agent_display_name", b"agent_display_name", "aliases", b"aliases", "archive_time", b"archive_time", "create_time", b"create_time", "creator", b"creator", "cursor", b"cursor", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "generated_title", b"generated_title", "head_seq", b"head_seq", "labels", b"labels", "last_archive_time", b"last_archive_time", "last_surface", b"last_surface", "last_turn", b"last_turn", "lifetime_totals", b"lifetime_totals", "message_epoch", b"message_epoch", "metadata", b"metadata", "metadata_version", b"metadata_version", "name", b"name", "namespace", b"namespace", "number", b"number", "origin", b"origin", "owner", b"owner", "pending_request_count", b"pending_request_count", "pending_requests", b"pending_requests", "purge_time", b"purge_time", "queued_turn_count", b"queued_turn_count", "running_turn", b"running_turn", "servable", b"servable", "state", b"state", "stored_totals", b"stored_totals", "turn_count", b"turn_count", "update_time", b"update_time", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "agent", b"agent", "agent_avatar", b"agent_avatar", "agent_display_name", b"agent_display_name", "aliases", b"aliases", "answered_requests", b"answered_requests", "archive_time", b"archive_time", "attached_node_ids", b"attached_node_ids", "create_time", b"create_time", "creator", b"creator", "cursor", b"cursor", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "generated_title", b"generated_title", "head_seq", b"head_seq", "labels", b"labels", "last_archive_time", b"last_archive_time", "last_surface", b"last_surface", "last_turn", b"last_turn", "lifetime_totals", b"lifetime_totals", "message_epoch", b"message_epoch", "metadata", b"metadata", "metadata_version", b"metadata_version", "name", b"name", "namespace", b"namespace", "number", b"number", "origin", b"origin", "owner", b"owner", "pending_request_count", b"pending_request_count", "pending_requests", b"pending_requests", "purge_time", b"purge_time", "queued_turn_count", b"queued_turn_count", "running_turn", b"running_turn", "servable", b"servable", "state", b"state", "stored_totals", b"stored_totals", "turn_count", b"turn_count", "update_time", b"update_time", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
     _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015

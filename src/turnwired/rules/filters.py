@@ -64,11 +64,6 @@ def parse(text: str, max_characters: int = 2_000) -> Filter | None:
     return _Parser(list(tokens(text))).whole() if text.strip() else None
 
 
-def quoted(value: str) -> str:
-    """A value as a filter's string, whatever it holds (U+0000 aside, which no filter takes)."""
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 class _Parser:
     def __init__(self, found: list[Token]) -> None:
         self._tokens = found

@@ -51,6 +51,11 @@ def unescape_id(text: str) -> str:
     return decoded
 
 
+def quoted(value: str) -> str:
+    """A value as a string in a list's filter, whatever it holds (U+0000 aside, which no filter takes)."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 @dataclass(frozen=True, slots=True)
 class AliasRef:
     """A session by an alias. `agent` is an agent's id, unescaped, or None for an alias that is not per agent."""

@@ -10,7 +10,7 @@ from turnwire.v1 import event_pb2, message_pb2, reason_pb2, turn_pb2, usage_pb2
 from turnwired import errors
 from turnwired.rules import fold
 from turnwired.rules.turns import session_state
-from turnwired.store import attachment_uses, events, rows
+from turnwired.store import attachment_uses, events, requests, rows
 from turnwired.store.schema import MessageRow, TurnRow
 from turnwired.store.tx import Held, Tx
 
@@ -110,8 +110,8 @@ def release(tx: Tx, held: Held, row: TurnRow, turn: turn_pb2.Turn) -> None:
         held.row.fence_turn, held.row.fence_attempt = None, 0
     if session.running_turn == turn.name:
         session.running_turn, session.waiting = "", False
-        del session.pending_requests[:]
-        session.pending_request_count = 0
+        if requests.settle(session):
+            held.touch("pending_requests")
     queue = session.queued_turn_count > 0
     left = [one for one in rows.open_turns(tx.db, held.id) if one.id != row.id] if queue or session.running_turn else []
     session.queued_turn_count = sum(one.state == _STATE.STATE_QUEUED for one in left)

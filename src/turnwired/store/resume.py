@@ -8,7 +8,7 @@ from turnwire.v1.turn_service_pb2 import Answer, ResumeTurnRequest, ResumeTurnRe
 from turnwired.errors import Fault
 from turnwired.rules import answers, names
 from turnwired.rules.caller import Caller
-from turnwired.store import leases, rows
+from turnwired.store import leases, requests, rows
 from turnwired.store.schema import MessageRow, TurnRow
 from turnwired.store.tx import Held, Tx
 
@@ -82,8 +82,7 @@ def go_on(
     row.deadline_us = tx.lease_now_us() + queue_wait_us
     session.waiting, session.running_turn = False, ""
     session.state = session_pb2.Session.STATE_ACTIVE
-    del session.pending_requests[:]
-    session.pending_request_count = 0
+    requests.settle(session)
     resumed = event_pb2.TurnResumed(turn=turn, message=message)
     held.add(event_pb2.Event(turn_resumed=resumed), row.id)
     held.touch("state", "pending_requests", "running_turn", cause=row.id)

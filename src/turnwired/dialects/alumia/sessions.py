@@ -119,8 +119,7 @@ def to_filter(project: str | None, copilot: str | None, settings: Alumia) -> str
         project_id = _known_id(settings.projects, project)
         if project_id is None:
             return None
-        quoted = project_id.replace("\\", "\\\\").replace('"', '\\"')
-        terms.append(f'labels.{PROJECT} = "{quoted}"')
+        terms.append(f"labels.{PROJECT} = {names.quoted(project_id)}")
     if copilot == "true":
         terms.append(f'labels.{COPILOT} = "true"')
     return " AND ".join(terms)

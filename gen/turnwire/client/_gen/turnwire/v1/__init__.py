@@ -3800,6 +3800,11 @@ class ListMessagesRequest(betterproto2.Message):
     Return `total_size` alone.
     """
 
+    client_ids: "list[str]" = betterproto2.field(16, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Only messages with these client ids, at most 1,000. Empty: any.
+    """
+
 
 default_message_pool.register_message("turnwire.v1", "ListMessagesRequest", ListMessagesRequest)
 
@@ -5026,6 +5031,17 @@ class Session(betterproto2.Message):
     turn_count: "int" = betterproto2.field(37, betterproto2.TYPE_INT64)
     """
     Turns that were ever recorded.
+    """
+
+    attached_node_ids: "list[str]" = betterproto2.field(38, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The own ids of the nodes that are attached, in the order of attaching; NodeService.ListSessionNodes has the rest.
+    """
+
+    answered_requests: "list[PendingRequest]" = betterproto2.field(39, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What turns asked for and got before they went on or ended: the newest 32, oldest first, without an `input` of more
+    than 4 KiB. They go when messages are removed.
     """
 
 
@@ -6465,7 +6481,7 @@ class KeyServiceStub(betterproto2_grpclib.ServiceStub):
         that has ended, or whose key is gone, is KEY_INVALID. Of one that is signed right and holds no `uid` or `ns`, that
         error has the metadata `token: payload`.
         On a server without keys any key is taken, unless the setting `hapi.access_token` names the one that is.
-        Fails with KEY_INVALID, also if the key may not act in the namespace.
+        Fails with KEY_INVALID, also if the key may not act in the namespace, and FIELD_INVALID.
         """
 
         return await self._unary_unary(

@@ -1,0 +1,1 @@
+"""The Cortex Hub sessions API. Source: contracts/cortex.md."""
