@@ -289,8 +289,8 @@ def test_a_live_server_answers_as_the_document_says(parity_port):
     operations = [found.ok() for found in schema.get_all_operations()]
     once = {operation.definition.raw["operationId"]: operation for operation in operations}
     for name, operation in once.items():
-        # The other bindings of an RPC are numbered.
-        if not name[-1].isdigit():
+        # The other bindings of an RPC are numbered. Bytes have the type that the service gives them, if any.
+        if not name[-1].isdigit() and "Download" not in name:
             conforms(operation, f"http://127.0.0.1:{parity_port}")
 
 
@@ -303,7 +303,7 @@ def conforms(operation, url):
         # The service waits and counts as long as it is told to.
         answer = case.call(base_url=url, headers={"Grpc-Timeout": "200m"}, timeout=10)
         if answer.content:
-            # An empty stream has no type, and bytes have the one that the service gives them, if any.
+            # An empty stream has no type.
             case.validate_response(answer, checks=CHECKS)
 
     check()
