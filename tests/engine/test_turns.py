@@ -4,15 +4,16 @@ import asyncio
 
 import pytest
 
-from tests.fixtures.core import Core, ended, final, kinds, said
+from tests.fixtures.core import Core, ended, final, kinds, running, said
 from turnwire.v1 import event_pb2, message_pb2, reason_pb2, turn_service_pb2
 from turnwire.v1.message_pb2 import Message
 from turnwire.v1.part_pb2 import Part, Text
 from turnwire.v1.turn_pb2 import Turn
+from turnwired.config.settings import Settings
 from turnwired.errors import Fault
 from turnwired.rules import names
 from turnwired.rules.fold import Fold
-from turnwired.store import rows
+from turnwired.store import leases, rows
 
 
 def _deltas(event: event_pb2.Event) -> bool:
@@ -220,3 +221,19 @@ async def test_regenerate_keeps_the_message_and_makes_a_new_answer(core: Core) -
 
 def _text(text: str, client_id: str = "") -> Message:
     return Message(client_id=client_id, parts=[Part(text=Text(text=text))])
+
+
+async def test_a_turn_whose_end_cannot_be_written_is_left_to_the_sweep(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = Settings.model_validate({"leases": {"sweep": 0.2}})
+    async with running(store_url, quick) as core:
+
+        def breaks(*_: object, **__: object) -> None:
+            raise RuntimeError("a fault of ours")
+
+        monkeypatch.setattr(leases, "finish", breaks)
+        turn = await core.record(await core.session(), "/say kept")
+        events = await core.events(turn)
+        assert ended(events).state == Turn.STATE_INTERRUPTED
+        assert final(events).parts[0].text.text == "kept"

@@ -3,13 +3,15 @@
 import pytest
 
 from tests.fixtures.core import Core, ended, final, kinds, running, said
-from turnwire.v1 import event_pb2, reason_pb2, turn_service_pb2
+from turnwire.v1 import event_pb2, message_service_pb2, reason_pb2, turn_service_pb2
 from turnwire.v1.json_pb2 import Json
 from turnwire.v1.part_pb2 import ToolCall
+from turnwire.v1.session_pb2 import Session
+from turnwire.v1.session_service_pb2 import GetSessionRequest
 from turnwire.v1.turn_pb2 import Turn
 from turnwire.v1.turn_service_pb2 import Answer, ResumeTurnRequest, ResumeTurnResponse
 from turnwired.errors import Fault
-from turnwired.store import resume
+from turnwired.store import cancel, events, messages, requests, resume, sessions
 
 ASK = '/say before\n/ask rm {"path":"x"} => {"ok":true}\n/say after'
 
@@ -21,9 +23,7 @@ def _waits(event: event_pb2.Event) -> bool:
 async def _resume(core: Core, turn: Turn, *answers: Answer) -> ResumeTurnResponse:
     request = ResumeTurnRequest(name=turn.name, answers=answers)
     session = turn.name.split("/")[1]
-    return await core.journal.write_to(
-        session, resume.resume, core.caller, request, 60_000_000, core.engine.claimant()
-    )
+    return await core.journal.write_to(session, resume.resume, core.caller, request, 60_000_000, core.engine.claimant())
 
 
 def _yes(event: event_pb2.Event, *, approved: bool = True, reason: str = "") -> Answer:
@@ -125,3 +125,59 @@ async def test_a_queued_turn_does_not_overtake_a_resumed_one(core: Core) -> None
     await _resume(core, turn, _yes(waiting))
     first, second = await core.events(turn), await core.events(queued)
     assert ended(first).end_time.ToMicroseconds() <= ended(second).start_time.ToMicroseconds()
+
+
+async def test_what_was_answered_is_shown_after_the_turn_went_on_and_goes_with_the_messages(core: Core) -> None:
+    session = await core.session()
+    turn = await core.record(session, ASK)
+    waiting = await core.until(turn, _waits)
+    await _resume(core, turn, _yes(waiting, approved=False, reason="not that"))
+    await core.events(turn)
+    shown = await _session(core, session)
+    assert not shown.pending_requests
+    (answered,) = shown.answered_requests
+    assert (answered.tool, answered.approved, answered.reason, answered.input.text) == (
+        "rm",
+        False,
+        "not that",
+        '{"path":"x"}',
+    )
+    assert answered.HasField("decide_time")
+    removed = message_service_pb2.TruncateMessagesRequest(parent=session.name)
+    await core.journal.write(messages.truncate, core.caller, removed)
+    assert not (await _session(core, session)).answered_requests
+    log = await core.journal.read(events.page, session.name.removeprefix("sessions/"), 0, max_rows=1_000)
+    assert not any(b'"path"' in row.data for row in log.rows)
+
+
+async def test_what_nobody_answered_is_asked_for_no_longer_once_the_turn_has_ended(core: Core) -> None:
+    session = await core.session()
+    turn = await core.record(session, ASK)
+    await core.until(turn, _waits)
+    await core.journal.write(cancel.cancel, core.caller, turn_service_pb2.CancelTurnRequest(name=turn.name))
+    whole = await core.events(turn)
+    assert ended(whole).state == Turn.STATE_CANCELLED
+    shown = await _session(core, session)
+    assert not shown.pending_requests and not shown.answered_requests
+    told = await core.journal.read(events.page, session.name.removeprefix("sessions/"), 0, max_rows=1_000)
+    last = [
+        event.session_updated for row in told.rows for event in events.parse(row) if event.HasField("session_updated")
+    ]
+    assert "pending_requests" in last[-1].changed
+
+
+def test_a_session_shows_the_newest_answers_and_no_long_input() -> None:
+    session = Session()
+    for number in range(40):
+        asked = session.pending_requests.add(request_id=str(number))
+        asked.input.text = '"' + "x" * (5_000 if number % 2 else 10) + '"'
+        asked.decide_time.FromSeconds(1)
+    session.pending_requests.add(request_id="open")
+    assert requests.settle(session)
+    assert [one.request_id for one in session.answered_requests] == [str(number) for number in range(8, 40)]
+    assert all(one.HasField("input") == (int(one.request_id) % 2 == 0) for one in session.answered_requests)
+    assert not requests.settle(session)
+
+
+async def _session(core: Core, session: Session) -> Session:
+    return await core.journal.read(sessions.get, core.caller, GetSessionRequest(name=session.name))

@@ -122,11 +122,20 @@ class Engine:
         try:
             agent = names.parse_agent(run.claimed.turn.agent).agent_id
             await self._runner.run(run, self._registry.get(agent))
+        except Exception:
+            # A fault of ours: the turn's end could not be written. Its lease must not be renewed for ever.
+            log.exception("a turn broke the engine", turn=run.claimed.lease.turn)
+            await self._abandon(run)
         finally:
             if self._running.get(run.claimed.lease.turn) is run:
                 del self._running[run.claimed.lease.turn]
             if self._hints:
                 self._wake.set()
+
+    async def _abandon(self, run: Run) -> None:
+        run.pen.refused()
+        with suppress(Fault):
+            await self._journal.write(leases.abandon, run.claimed.lease)
 
     def _ended(self, turn: _T) -> None:
         if turn.state != _T.STATE_AWAITING_INPUT:

@@ -13,6 +13,9 @@ from turnwired.store.tx import Claimed, Held, Lease, Tx
 
 _T = turn_pb2.Turn
 
+QUEUE_WAIT_US = 60_000_000
+"""How long a turn that is queued again waits for an agent, where nobody says otherwise."""
+
 
 def take(tx: Tx, held: Held, row: TurnRow, turn: _T, process: str) -> Lease:
     """Make a queued turn RUNNING, under a new fence. The caller writes the events (`announce`) and checked the slot."""
@@ -150,6 +153,12 @@ def renew(db: Connection, process: str, until_us: int) -> None:
     db.run("UPDATE turn SET lease_us = ? WHERE owner = ? AND state = ?", until_us, process, running)
 
 
+def abandon(tx: Tx, lease: Lease) -> None:
+    """Let go of a claim without an end: nobody renews it, so that the next sweep ends the turn."""
+    sql = "UPDATE turn SET owner = NULL, lease_us = 0 WHERE id = ? AND attempt = ? AND state = ?"
+    tx.db.run(sql, lease.turn, lease.attempt, int(_T.STATE_RUNNING))
+
+
 def lost(db: Connection, now_us: int, limit: int = 100) -> list[tuple[str, str]]:
     """Sessions and ids of running turns whose lease has run out."""
     found = db.all(
@@ -184,11 +193,12 @@ def interrupt(tx: Tx, session_id: str, turn_id: str, *, retry_safe: bool, at_onc
     return ending.end(tx, held, row, ending.Ending(_T.STATE_INTERRUPTED, _T.CAUSE_LEASE_LOST, error))
 
 
-def requeue(tx: Tx, held: Held, row: TurnRow) -> _T:
+def requeue(tx: Tx, held: Held, row: TurnRow, queue_wait_us: int = QUEUE_WAIT_US) -> _T:
     """Give a claimed turn back to the queue, before its place there: nothing that it said was committed."""
     turn = rows.to_turn(row)
     turn.state = _T.STATE_QUEUED
-    row.owner, row.lease_us, row.deadline_us = None, None, tx.lease_now_us() + 60_000_000
+    row.owner, row.lease_us, row.deadline_us = None, None, tx.lease_now_us() + queue_wait_us
+    turn.queue_deadline.FromMicroseconds(tx.now_us + queue_wait_us)
     rows.update_turn(tx, row, turn)
     held.row.fence_turn, held.row.fence_attempt = None, 0
     held.session.running_turn = ""
@@ -199,13 +209,16 @@ def requeue(tx: Tx, held: Held, row: TurnRow) -> _T:
     return turn
 
 
-def hand_back(tx: Tx, lease: Lease) -> _T | None:
-    """Give a claimed turn back as its owner, if nothing of it was committed. None: something was, or it is stale."""
+def hand_back(tx: Tx, lease: Lease, *, queue_wait_us: int = QUEUE_WAIT_US, begun: bool = True) -> _T | None:
+    """Give a claimed turn back as its owner, if nothing of it was committed. None: something was, or it is stale.
+
+    Not `begun`: its agent never got it, so that what earlier claims committed is no reason to keep it.
+    """
     try:
         held, row = fenced(tx, lease)
     except Fault:
         return None
-    return None if row.spoke else requeue(tx, held, row)
+    return None if row.spoke and begun else requeue(tx, held, row, queue_wait_us)
 
 
 def queued(db: Connection, agents: list[str] | None = None, limit: int = 100) -> list[tuple[str, str, str]]:
