@@ -28,9 +28,9 @@ async def server(*served):
 class OneFileAtATime:
     """A reflection service that answers with the file asked for and leaves its imports to further questions."""
 
-    def __init__(self, files, *, knows_imports=True):
+    def __init__(self, files, *, knows_imports=True, wrong=""):
         self._files = {file.name: file for file in files}
-        self._knows_imports = knows_imports
+        self._knows_imports, self._wrong = knows_imports, wrong
 
     async def ServerReflectionInfo(self, requests, context):
         async for request in requests:
@@ -42,7 +42,7 @@ class OneFileAtATime:
                 case "file_containing_symbol":
                     self._give(answer, "parity.proto")
                 case "file_by_filename" if self._knows_imports:
-                    self._give(answer, request.file_by_filename)
+                    self._give(answer, self._wrong or request.file_by_filename)
                 case _:
                     answer.error_response.error_code = 5
             yield answer
@@ -79,6 +79,12 @@ async def test_a_server_may_answer_with_one_file_at_a_time_and_offer_the_runtime
 async def test_a_server_that_does_not_know_its_own_imports_is_an_error():
     async with server(OneFileAtATime(FILES, knows_imports=False).handler()) as channel:
         with pytest.raises(LookupError, match="file_by_filename"):
+            await Descriptors.from_reflection(channel)
+
+
+async def test_a_server_that_gives_another_file_than_asked_for_is_an_error():
+    async with server(OneFileAtATime(FILES, wrong="parity.proto").handler()) as channel:
+        with pytest.raises(LookupError, match="another file for google/"):
             await Descriptors.from_reflection(channel)
 
 

@@ -7,19 +7,17 @@ from typing import Any
 from urllib.parse import quote
 
 import grpc
+from starlette.types import Receive, Scope, Send
 
 from turnwired.clock import Clock, SystemClock
 from turnwired.gateway import headers, status
 from turnwired.gateway.bindings import Table, routes
 from turnwired.gateway.descriptors import Descriptors
 from turnwired.gateway.endpoints import Api, Endpoint
-from turnwired.gateway.headers import Headers, Scope
+from turnwired.gateway.headers import Headers
 from turnwired.gateway.query import form
 from turnwired.gateway.status import Pairs, Problem, bad_request
 from turnwired.gateway.templates import Unescape, components
-
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
 
 JSON, EVENTS, FORM = "application/json", "text/event-stream", "application/x-www-form-urlencoded"
 # grpcio hides it, Go passes it on.
@@ -83,6 +81,7 @@ class Gateway:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts, method, fields = components(_path(scope), self._unescape), scope["method"], None
         content_type = headers.header(scope, b"content-type")
+        is_form = content_type.partition(";")[0].strip().lower() == FORM
         falls_back = method == "POST" and content_type == FORM
         if falls_back and (override := headers.header(scope, b"x-http-method-override")):
             method, falls_back, fields = override.upper(), False, form(await self._body(receive))
@@ -102,7 +101,7 @@ class Gateway:
         metadata, body = headers.incoming(scope), b""
         if route.body and fields is None:
             body = await self._body(receive)
-        elif fields is None and method in {"POST", "PUT", "PATCH"} and content_type.partition(";")[0].strip() == FORM:
+        elif fields is None and method in {"POST", "PUT", "PATCH"} and is_form:
             fields = form(await self._body(receive))
         parameters = form(scope["query_string"]) if route.body != "*" else {}
         for key, texts in (fields or {}).items() if route.body != "*" else ():
@@ -249,8 +248,8 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 
 def _path(scope: Scope) -> bytes:
-    path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
-    return path.removeprefix(quote(scope.get("root_path", "")).encode())
+    root = quote(scope.get("root_path", "")).encode()
+    return bytes(scope.get("raw_path") or quote(scope["path"]).encode()).removeprefix(root)
 
 
 def _trailers(scope: Scope, metadata: Pairs) -> Headers:

@@ -9,8 +9,6 @@ from turnwired.gateway.descriptors import Descriptors, Msg, map_entry
 from turnwired.gateway.status import NOT_FOUND, Problem
 from turnwired.gateway.templates import Template, Unescape
 
-HTTP_RULE = "google.api.http"
-
 
 @dataclass(frozen=True, eq=False)
 class Route:
@@ -59,7 +57,7 @@ def routes_text(descriptors: Descriptors) -> str:
 
 
 def _of(descriptors: Descriptors, rpc: MethodDescriptor) -> Iterator[Route]:
-    rule: Msg = descriptors.option(rpc, HTTP_RULE)
+    rule: Msg = descriptors.option(rpc, "google.api.http")
     for binding in [rule, *rule.additional_bindings] if rule is not None else ():
         kind = binding.WhichOneof("pattern")
         if rpc.client_streaming or kind is None:

@@ -124,13 +124,14 @@ async def _reflected(channel: grpc.aio.Channel, version: str, seconds: float) ->
     files: dict[str, File] = {}
 
     async def answer(**question: str) -> reflection_pb2.ServerReflectionResponse:
-        async for found in ask(iter([reflection_pb2.ServerReflectionRequest(**question)]), timeout=seconds):
-            for data in found.file_descriptor_response.file_descriptor_proto:
-                file = File.FromString(data)
-                files[file.name] = file
-            if not found.HasField("error_response"):
-                return found
-        raise LookupError(f"the server's reflection has no answer to {question}")
+        request = reflection_pb2.ServerReflectionRequest(**question)
+        replies = [reply async for reply in ask(iter([request]), timeout=seconds)]
+        if not replies or replies[0].HasField("error_response"):
+            raise LookupError(f"the server's reflection has no answer to {question}")
+        for data in replies[0].file_descriptor_response.file_descriptor_proto:
+            file = File.FromString(data)
+            files[file.name] = file
+        return replies[0]
 
     for service in (await answer(list_services="")).list_services_response.service:
         if not service.name.startswith(_RUNTIME):
@@ -138,4 +139,6 @@ async def _reflected(channel: grpc.aio.Channel, version: str, seconds: float) ->
     # A server may answer with one file at a time.
     while missing := {name for file in files.values() for name in file.dependency} - files.keys():
         await answer(file_by_filename=min(missing))
+        if min(missing) not in files:
+            raise LookupError(f"the server's reflection gives another file for {min(missing)}")
     return list(files.values())

@@ -2,13 +2,12 @@
 
 import binascii
 import re
-from collections.abc import MutableMapping
-from typing import Any
+
+from starlette.types import Scope
 
 from turnwired.gateway import scalars
 from turnwired.gateway.status import Pairs, bad_request
 
-Scope = MutableMapping[str, Any]  # ASGI's description of a request
 Headers = list[tuple[bytes, bytes]]
 
 _PREFIX = b"grpc-metadata-"

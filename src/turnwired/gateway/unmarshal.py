@@ -6,7 +6,7 @@ All of it raises ValueError with a text for the client.
 import json
 import re
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor import FieldDescriptor as F
@@ -35,11 +35,8 @@ class Object(list[tuple[str, Json]]):
     """A JSON object's members as they were written, repeated keys too."""
 
 
-def _refuse(word: str) -> NoReturn:
-    raise ValueError(f"invalid number {word}")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=Object, parse_int=Number, parse_float=Number, parse_constant=_refuse)
+# int, given NaN or Infinity, refuses them.
+_DECODER = json.JSONDecoder(object_pairs_hook=Object, parse_int=Number, parse_float=Number, parse_constant=int)
 
 
 def first_value(body: bytes, *, whole: bool = False) -> Json:
