@@ -11,6 +11,7 @@ from turnwire.v1.session_service_pb2 import GetSessionRequest
 from turnwire.v1.turn_pb2 import Turn
 from turnwire.v1.turn_service_pb2 import Answer, ResumeTurnRequest, ResumeTurnResponse
 from turnwired.errors import Fault
+from turnwired.rules import names
 from turnwired.store import cancel, events, messages, requests, resume, sessions
 
 ASK = '/say before\n/ask rm {"path":"x"} => {"ok":true}\n/say after'
@@ -143,11 +144,14 @@ async def test_what_was_answered_is_shown_after_the_turn_went_on_and_goes_with_t
         '{"path":"x"}',
     )
     assert answered.HasField("decide_time")
-    removed = message_service_pb2.TruncateMessagesRequest(parent=session.name)
+    removed = message_service_pb2.TruncateMessagesRequest(parent=names.session(session))
     await core.journal.write(messages.truncate, core.caller, removed)
     assert not (await _session(core, session)).answered_requests
-    log = await core.journal.read(events.page, session.name.removeprefix("sessions/"), 0, max_rows=1_000)
-    assert not any(b'"path"' in row.data for row in log.rows)
+    log = await core.journal.read(events.page, session, 0, max_rows=1_000)
+    told = [event for row in log.rows for event in events.parse(row)]
+    sessions_told = [event.session_updated.session for event in told if event.HasField("session_updated")]
+    assert len(sessions_told) > 3
+    assert not any([*one.pending_requests, *one.answered_requests] for one in sessions_told)
 
 
 async def test_what_nobody_answered_is_asked_for_no_longer_once_the_turn_has_ended(core: Core) -> None:
@@ -159,7 +163,7 @@ async def test_what_nobody_answered_is_asked_for_no_longer_once_the_turn_has_end
     assert ended(whole).state == Turn.STATE_CANCELLED
     shown = await _session(core, session)
     assert not shown.pending_requests and not shown.answered_requests
-    told = await core.journal.read(events.page, session.name.removeprefix("sessions/"), 0, max_rows=1_000)
+    told = await core.journal.read(events.page, session, 0, max_rows=1_000)
     last = [
         event.session_updated for row in told.rows for event in events.parse(row) if event.HasField("session_updated")
     ]
@@ -179,5 +183,5 @@ def test_a_session_shows_the_newest_answers_and_no_long_input() -> None:
     assert not requests.settle(session)
 
 
-async def _session(core: Core, session: Session) -> Session:
-    return await core.journal.read(sessions.get, core.caller, GetSessionRequest(name=session.name))
+async def _session(core: Core, session: str) -> Session:
+    return await core.journal.read(sessions.get, core.caller, GetSessionRequest(name=names.session(session)))

@@ -234,3 +234,11 @@ def test_a_page_of_many_messages_is_read_by_an_index(one: Process) -> None:
     if not one.db.postgres:
         # There the choice is the planner's: it reads the index alone once the table was vacuumed.
         assert "COVERING INDEX message_by_number" in plan_of(one, Request(parent=session.name, count_only=True))
+
+
+def test_messages_are_found_by_their_client_ids(one: Process) -> None:
+    session = one.session()
+    for client_id in ("a", "b", "c"):
+        one.message(session.name, client_id=client_id)
+    found = listed(one, Request(parent=session.name, client_ids=["c", "a", "none"]))
+    assert [message.client_id for message in found.messages] == ["a", "c"]

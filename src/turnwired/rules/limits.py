@@ -49,6 +49,7 @@ LIMITS: Final[Mapping[str, Limit]] = MappingProxyType(
         "Message.source": Limit(characters=64),
         "Message.metadata": Limit(entries=64, key_characters=64),
         "CreateMessageRequest.message": Limit(size=4 * _MIB),
+        "ListMessagesRequest.client_ids": Limit(entries=1_000, characters=255),
         "ChatRequest.message": Limit(size=4 * _MIB),
         "ChatRequest.request_id": Limit(characters=128),
         "ChatRequest.model": Limit(characters=255),

@@ -83,7 +83,8 @@ def _where(
     states = list(request.states)
     if not states and not request.show_partial:
         states = sorted({*FINAL_MESSAGES, _M.STATE_AWAITING})
-    for name, among in (("state", states), ("role", list(request.roles))):
+    narrowed = (("state", states), ("role", list(request.roles)), ("client_id", list(request.client_ids)))
+    for name, among in narrowed:
         if among:
             terms.append(f"{name} IN ({','.join('?' * len(among))})")
             params.extend(among)

@@ -88,6 +88,7 @@ def _strip(session: session_pb2.Session) -> None:
     session.ClearField("metadata")
     session.ClearField("aliases")
     session.ClearField("pending_requests")
+    session.ClearField("answered_requests")
     session.ClearField("pending_request_count")
     session.ClearField("last_turn")
 

@@ -53,6 +53,8 @@ def remove(
             ]
         )
         held.add(event_pb2.Event(messages_removed=removed))
+    # What they hold of tools' inputs may be those messages'.
+    del held.session.answered_requests[:]
     held.touch("message_epoch", "stored_totals")
     return len(doomed)
 
@@ -128,11 +130,15 @@ def _blank_event(event: event_pb2.Event, kind: str, names: set[str], *, of_write
             if found:
                 attachment.ClearField("filename")
                 attachment.ClearField("client_record")
-        case "session_updated" | "session_created" if of_writer:
-            session = event.session_updated.session
-            found = bool(session.generated_title or session.pending_requests)
-            session.generated_title = ""
+        case "session_updated" | "session_archived" | "session_unarchived":
+            # What a removed message asked for stands in every event of its session from then on.
+            session = getattr(event, kind).session
+            found = bool(session.pending_requests or session.answered_requests)
             del session.pending_requests[:]
+            del session.answered_requests[:]
+            if of_writer:
+                found = found or bool(session.generated_title)
+                session.generated_title = ""
     return found
 
 

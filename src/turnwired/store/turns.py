@@ -274,8 +274,9 @@ def _announce(
             held.add(event_pb2.Event(message_created=event_pb2.MessageCreated(message=user)), row.id)
         elif request.on_existing == message_pb2.ON_EXISTING_EDIT:
             held.add(event_pb2.Event(message_updated=event_pb2.MessageUpdated(message=user)), row.id)
-        if not session.generated_title:
-            session.generated_title = title_of(fold.said(user))
+        if not session.generated_title and (title := title_of(fold.said(user))):
+            session.generated_title = title
+            held.touch("generated_title", cause=row.id)
     lease = None
     alone = not session.running_turn and session.queued_turn_count == 0
     if terms.claimant and alone and terms.online(turn.agent):
