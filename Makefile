@@ -6,6 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 VENV := .venv/.made
 NODE := tests/clients/node/node_modules
+JOBS ?= 2
 SOURCES := src tests tools $(wildcard bench)
 
 .PHONY: help install serve test check format-check lint types layers buf breaking generate check-generated \
@@ -37,7 +38,7 @@ serve: .venv ## Run the server on its embedded defaults, and print lines to try
 	@exec $(BIN)/turnwire serve $(ARGS)
 
 test: .venv $(NODE)/.made ## All tests on both stores; some of them: make test K=cursor
-	$(BIN)/python -m pytest $(if $(K),-k '$(K)') $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(if $(K),-k '$(K)') $(ARGS)
 
 check: format-check lint types layers buf breaking check-generated ## What CI runs besides the tests: format, lint, types, layers, buf, generated code
 
