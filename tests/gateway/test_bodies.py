@@ -9,22 +9,30 @@ from tests.gateway.stack import ask, parity_gateway
 EMPTY_INNER = {"name": "", "count": "0", "deep": None, "notes": []}
 
 
-async def echoed(body, path="/v1/echo", method="POST", headers=()):
-    """The answer's status and JSON; `body` is bytes, or JSON still to be written."""
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    async with parity_gateway() as gateway:
-        answer = await ask(gateway, method, path, headers, data)
-    return answer.status, json.loads(answer.body)
+@pytest.fixture
+def echoed(answers):
+    """The status and JSON that a body (bytes, or JSON still to be written) is answered with."""
+
+    def echo(body, path="/v1/echo", method="POST"):
+        answer = answers(method, path, body if isinstance(body, bytes) else json.dumps(body).encode())
+        return answer.status, json.loads(answer.body)
+
+    return echo
 
 
-async def field(name, text):
+@pytest.fixture
+def field(echoed):
     """What comes back in a field for the JSON text given for it, or the status if that is not 200."""
-    status, reply = await echoed(f'{{"{name}":{text}}}'.encode())
-    if status != 200:
-        assert (status, reply["code"], reply["details"]) == (400, 3, [])
-        assert reply["message"]
-        return status
-    return reply.get(name, "left out")
+
+    def echo(name, text):
+        status, reply = echoed(f'{{"{name}":{text}}}'.encode())
+        if status != 200:
+            assert (status, reply["code"], reply["details"]) == (400, 3, [])
+            assert reply["message"]
+            return status
+        return reply.get(name, "left out")
+
+    return echo
 
 
 @pytest.mark.parametrize(
@@ -92,8 +100,8 @@ async def field(name, text):
         ("packed", '{"@type":"x/none.Such"}', 400), ("packed", "[]", 400),
     ],
 )  # fmt: skip
-async def test_a_field_reads_its_json(name, text, wanted):
-    found = await field(name, text)
+def test_a_field_reads_its_json(field, name, text, wanted):
+    found = field(name, text)
     assert found == wanted
     assert isinstance(found, bool) == isinstance(wanted, bool)
 
@@ -112,8 +120,8 @@ async def test_a_field_reads_its_json(name, text, wanted):
          {"@type": "t/google.rpc.ErrorInfo", "reason": "R", "domain": "", "metadata": {}}),
     ],
 )  # fmt: skip
-async def test_an_any_reads_its_type_wherever_it_stands(packed, wanted):
-    assert await field("packed", packed) == wanted
+def test_an_any_reads_its_type_wherever_it_stands(field, packed, wanted):
+    assert field("packed", packed) == wanted
 
 
 @pytest.mark.parametrize(
@@ -123,8 +131,8 @@ async def test_an_any_reads_its_type_wherever_it_stands(packed, wanted):
      b'{"name":"\xff"}', b'{"x":"\xff"}', b"null", b"5", b'"x"', b"\xff", b"-", b'{"x":Infinity}', b'{"name":"a"',
      b'{"x":01}'],
 )  # fmt: skip
-async def test_a_body_that_is_no_such_message_is_the_clients_mistake(body):
-    status, reply = await echoed(body)
+def test_a_body_that_is_no_such_message_is_the_clients_mistake(echoed, body):
+    status, reply = echoed(body)
     if body == b'{"choiceText":"a","choiceNum":null}':
         assert (status, reply["choiceText"]) == (200, "a")
     else:
@@ -132,13 +140,13 @@ async def test_a_body_that_is_no_such_message_is_the_clients_mistake(body):
 
 
 @pytest.mark.parametrize("body", [b'{"name":"a"}\xff\xfe', b'{"name":"a"} {"', b' \t\r\n{"name":"a"}\x00'])
-async def test_what_follows_the_first_value_is_ignored_whatever_it_is(body):
-    status, reply = await echoed(body)
+def test_what_follows_the_first_value_is_ignored_whatever_it_is(echoed, body):
+    status, reply = echoed(body)
     assert (status, reply["name"]) == (200, "a")
 
 
-async def test_unknown_keys_may_repeat_and_hold_anything():
-    status, _ = await echoed(b'{"a":1,"a":{"b":[]},"[x.y]":1,"a":null}')
+def test_unknown_keys_may_repeat_and_hold_anything(echoed):
+    status, _ = echoed(b'{"a":1,"a":{"b":[]},"[x.y]":1,"a":null}')
     assert status == 200
 
 
@@ -158,8 +166,8 @@ async def test_unknown_keys_may_repeat_and_hold_anything():
         ("name", "", ""), ("at", "", "1970-01-01T00:00:00Z"), ("w_string", " ", ""), ("doc", "", {}), ("tags", "", []),
     ],
 )  # fmt: skip
-async def test_a_body_that_is_one_field_is_plain_json_unless_the_field_is_a_message(name, text, wanted):
-    status, reply = await echoed(text.encode(), f"/v1/field/{name}")
+def test_a_body_that_is_one_field_is_plain_json_unless_the_field_is_a_message(echoed, name, text, wanted):
+    status, reply = echoed(text.encode(), f"/v1/field/{name}")
     if wanted == 400:
         assert (status, reply["code"]) == (400, 3)
     else:
@@ -167,22 +175,22 @@ async def test_a_body_that_is_one_field_is_plain_json_unless_the_field_is_a_mess
         assert reply["wString" if name == "w_string" else name] == wanted
 
 
-async def test_a_value_that_is_the_body_and_missing_has_no_kind_and_cannot_be_written():
-    status, reply = await echoed(b"", "/v1/field/val")
+def test_a_value_that_is_the_body_and_missing_has_no_kind_and_cannot_be_written(echoed):
+    status, reply = echoed(b"", "/v1/field/val")
     assert (status, reply["code"]) == (500, 2)
 
 
-async def test_messages_may_nest_as_deep_as_the_server_can_read_and_no_deeper():
+def test_messages_may_nest_as_deep_as_the_server_can_read_and_no_deeper(echoed):
     def deep(levels):
         return b'{"inner":{"deep":' + b'{"next":' * levels + b"{}" + b"}" * levels + b"}}"
 
-    assert (await echoed(deep(98)))[0] == 200
-    status, reply = await echoed(deep(99))
+    assert (echoed(deep(98)))[0] == 200
+    status, reply = echoed(deep(99))
     assert (status, reply["code"]) == (400, 3)
     for text in (b"[" * 49 + b"]" * 49, b'{"a":' * 33 + b"1" + b"}" * 33):
-        status, reply = await echoed(b'{"val":' + text + b"}")
+        status, reply = echoed(b'{"val":' + text + b"}")
         assert (status, reply.get("code", 3)) in {(200, 3), (400, 3)}
-    assert (await echoed(b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"))[0] == 400
+    assert (echoed(b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"))[0] == 400
 
 
 async def test_a_body_past_the_limit_is_refused_before_it_is_read_to_its_end():
@@ -205,8 +213,8 @@ async def test_a_body_past_the_limit_is_refused_before_it_is_read_to_its_end():
         (b'{"parts":[{"nope":1}]}', "parts"), (b"   ", ""),
     ],
 )  # fmt: skip
-async def test_a_patch_without_a_mask_names_what_its_body_sets(body, wanted):
-    status, reply = await echoed(body, "/v1/projects/p/items/i", "PATCH")
+def test_a_patch_without_a_mask_names_what_its_body_sets(echoed, body, wanted):
+    status, reply = echoed(body, "/v1/projects/p/items/i", "PATCH")
     if wanted == 400:
         assert (status, reply["code"]) == (400, 3)
     else:

@@ -1,6 +1,5 @@
 """What holds for every message, every body, every query and every path."""
 
-import asyncio
 import json
 import math
 
@@ -11,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.gateway.parity.service import PACKAGE
-from tests.gateway.stack import ask, descriptors, parity, parity_gateway, parity_messages
+from tests.gateway.stack import descriptors, parity, parity_messages
 from turnwired.gateway import scalars
 from turnwired.gateway.marshal import Marshaller
 from turnwired.gateway.status import Problem
@@ -165,19 +164,13 @@ BODIES = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def answered():
-    """What a gateway answers, which is made once for all examples."""
-    with asyncio.Runner() as runner:
-        serving = parity_gateway()
-        gateway = runner.run(serving.__aenter__())
+def answered(answers):
+    def answer(method, target, body=b"", headers=()):
+        found = answers(method, target, body, headers)
+        assert found.values("content-type") == ["application/json"]
+        return found.status, json.loads(found.body)
 
-        def answer(method, target, body=b"", headers=()):
-            found = runner.run(ask(gateway, method, target, headers, body))
-            assert found.values("content-type") == ["application/json"]
-            return found.status, json.loads(found.body)
-
-        yield answer
-        runner.run(serving.__aexit__(None, None, None))
+    return answer
 
 
 @SLOW
