@@ -3,9 +3,12 @@
 import json
 import time
 
+import grpc
 import pytest
+from grpc.aio import Metadata
 
 from tests.gateway.stack import KINDS, ask, parity_gateway
+from turnwired.gateway.status import from_call
 
 
 async def seen(headers, *want, kind="in process", **scope):
@@ -140,6 +143,14 @@ async def test_an_expired_call_is_504_and_its_handler_is_cut_short(kind):
         {"code": 4, "message": "context deadline exceeded", "details": []},
     )
     assert json.loads(cut.body) == {"count": "1"}
+
+
+@pytest.mark.parametrize(("expired", "wanted"), [(True, (4, "context deadline exceeded")), (False, (1, "RST_STREAM"))])
+def test_a_call_that_the_server_reset_after_its_deadline_expired(expired, wanted):
+    error = grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, Metadata(("x", "1")), Metadata(), "RST_STREAM")
+    problem = from_call(error, expired=expired)
+    assert (problem.code, problem.message) == wanted
+    assert problem.initial == (("x", "1"),)
 
 
 async def test_a_unary_call_without_a_timeout_may_have_one_of_the_gateways():

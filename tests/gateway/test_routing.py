@@ -185,6 +185,19 @@ async def test_the_path_is_matched_behind_where_the_application_is_mounted():
     assert mounted.status == plain.status == 200
 
 
+async def test_the_template_that_took_a_request_is_left_in_its_scope():
+    seen = []
+    async with parity_gateway() as gateway:
+
+        async def counted(scope, receive, send):
+            await gateway(scope, receive, send)
+            seen.append(scope.get("turnwired.route"))
+
+        for path in ("/v1/projects/p/items/i", "/v1/typed/i32/x", "/v1/none"):
+            await ask(counted, "GET", path)
+    assert seen == ["/v1/{name=projects/*/items/*}", "/v1/typed/i32/{i32}", None]
+
+
 async def test_only_http_is_served():
     async with parity_gateway() as gateway:
         with pytest.raises(ValueError, match="websocket"):
