@@ -11,6 +11,8 @@ from turnwired.telemetry import logs
 
 log = logs.get(__name__)
 
+_CLOSE_SECONDS: Final = 0.1
+"""So near its end a wait is let to end."""
 _GIVE_UP_SECONDS: Final = 30.0
 """How long handing back or ending the turns that are left may take."""
 
@@ -76,7 +78,11 @@ class Drain:
         """Go through the steps: `say` tells balancers, `end_watches` the followers."""
         self._readiness.draining = True
         await say()
-        await self._finish(turns)
+        try:
+            await self._finish(turns)
+        except Exception:
+            # What could not be handed back falls to whoever finds its lease run out.
+            log.exception("turns could not be ended")
         end_watches()
 
     async def wait(self, ended: Callable[[], Awaitable[None]]) -> None:
@@ -85,15 +91,20 @@ class Drain:
         await self._first(asyncio.ensure_future(ended()), self._settings.wait)
 
     async def _finish(self, turns: Turns) -> None:
-        task = asyncio.ensure_future(turns.drain(self._settings.wait))
-        # Past its own wait the engine hands turns back: that is never cut short.
-        await self._first(task, self._settings.wait, cancel=False)
-        if self._hurry.is_set() and not task.done():
+        wait = self._settings.wait
+        end = self._clock.monotonic() + wait
+        task = asyncio.ensure_future(turns.drain(wait))
+        try:
+            await self._first(task, wait, cancel=False)
+            # Past its own wait the engine hands turns back, and that is never cut short.
+            if self._hurry.is_set() and not task.done() and end - self._clock.monotonic() > _CLOSE_SECONDS:
+                task.cancel()
+                await asyncio.wait([task])
+                task = asyncio.ensure_future(turns.drain(0))
+            async with self._clock.timeout(_GIVE_UP_SECONDS):
+                await task
+        finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await turns.drain(0)
-        async with self._clock.timeout(_GIVE_UP_SECONDS):
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _first(self, task: "asyncio.Future[None]", seconds: float, *, cancel: bool = True) -> None:
         """Return when `task` is done, `seconds` are over, or somebody is in a hurry."""
