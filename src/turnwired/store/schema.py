@@ -231,12 +231,25 @@ class NodeRow(Table):
 
     namespace: Any = TextField()
     id: Any = TextField()
-    owner: Any = TextField(null=True)  # the process that has its connection
+    owner: Any = TextField(null=True)  # its connection, `process:number`; null: it broke; empty: the node went away
     seen_us: Any = BigIntegerField()
     data: Any = BlobField()
 
     class Meta:
         table_name = "node"
+        primary_key = CompositeKey("namespace", "id")
+
+
+class NodeAgentRow(Table):
+    """An agent that nodes of a namespace serve or served, by its id (unescaped), as the newest of them described it."""
+
+    namespace: Any = TextField()
+    id: Any = TextField()
+    seen_us: Any = BigIntegerField()
+    data: Any = BlobField()
+
+    class Meta:
+        table_name = "node_agent"
         primary_key = CompositeKey("namespace", "id")
 
 
@@ -275,6 +288,7 @@ TABLES: tuple[type[Table], ...] = (
     AttachmentUseRow,
     ChunkRow,
     NodeRow,
+    NodeAgentRow,
     SessionNodeRow,
     SecretRow,
 )
