@@ -27,7 +27,7 @@ async def _claim_by_hand(core: Core, session: str, text: str) -> tuple[Turn, lea
     core.journal.on_claimed = lambda claimed: None
     core.journal.on_news = lambda news: None
     turn = await core.record(session, text, claim=False)
-    lease = await core.journal.write_to(session, claim, session, core.journal.process, lambda agent: True)
+    lease = await core.journal.write_to(session, claim, session, core.journal.process, lambda namespace, agent: True)
     assert lease is not None
     return turn, lease
 

@@ -116,8 +116,9 @@ class Process:
                 "per_namespace": 1_000,
                 "queue_wait_us": 60 * SECOND,
                 "default_agent": "agents/echo",
-                "known": lambda _name: True,
-                "online": lambda _name: True,
+                "known": lambda _namespace, _name: True,
+                "online": lambda _namespace, _name: True,
+                "embedded": lambda _namespace, _name: True,
                 **changed,
             }
         )

@@ -21,6 +21,7 @@ from turnwired.engine.roster import Roster
 from turnwired.errors import Fault
 from turnwired.eventlog.compact import Compactor
 from turnwired.eventlog.journal import Journal
+from turnwired.nodes.hub import Hub
 from turnwired.providers.registry import Registry
 from turnwired.services.interceptors.chain import interceptors
 from turnwired.store import keys
@@ -40,6 +41,8 @@ class Core:
     journal: Journal
     engine: Engine
     roster: Roster
+    namespace: str
+    """Of callers without a key."""
     channel: InProcessChannel
     served: grpcd.GrpcServer
     grpc: Address
@@ -47,7 +50,7 @@ class Core:
     @property
     def agents(self) -> list[Agent]:
         """What can answer."""
-        return self.roster.agents()
+        return self.roster.agents(self.namespace)
 
     @property
     def checks(self) -> Mapping[str, Check]:
@@ -71,12 +74,22 @@ async def started(kit: Kit) -> Core:
     journal = await storage.journal(settings, ladder, clock=clock, ids=ids, alone=True)
     await _refuse_strangers(settings, journal)
     _count(journal, kit.metrics)
-    roster = Roster(registry)
-    engine = Engine(journal, registry, roster, clock=clock, ids=ids, settings=settings, metrics=kit.metrics)
+    nodes = Hub(
+        journal,
+        clock=clock,
+        settings=settings.nodes,
+        alone=settings.database.parsed.kind != "postgresql",
+        embedded=lambda agent_id: registry.get(agent_id) is not None,
+    )
+    await nodes.start()
+    ladder.push("nodes", nodes.close, _STOP_SECONDS)
+    kit.metrics.gauge("nodes", "Nodes that are connected to this process.", lambda: len(nodes))
+    roster = Roster(registry, nodes)
+    engine = Engine(journal, roster, clock=clock, ids=ids, settings=settings, metrics=kit.metrics)
     await engine.start()
     ladder.push("engine", engine.close, _STOP_SECONDS + settings.turns.stop_wait)
     layers = interceptors(journal, settings, metrics=kit.metrics, traces=kit.traces, clock=clock, ids=ids)
-    services = grpcd.services(journal, roster, _terms(settings, roster, engine, kit.drain), settings, clock)
+    services = grpcd.services(journal, roster, nodes, _terms(settings, roster, engine, kit.drain), settings, clock)
     served = grpcd.GrpcServer(services, layers, settings)
     ladder.push("grpc", partial(served.stop, settings.drain.stop), settings.drain.stop + _STOP_SECONDS)
     port, *_ = await served.start()
@@ -89,7 +102,7 @@ async def started(kit: Kit) -> Core:
     chores.start("compactor", Compactor(journal, clock, settings.log).run)
     chores.start("purger", Purger(journal, clock, settings.retention).run)
     chores.start("leftovers", Leftovers(journal, clock, settings.retention).run)
-    return Core(journal, engine, roster, channel, served, Address(settings.grpc.address.host, port))
+    return Core(journal, engine, roster, settings.namespace, channel, served, Address(settings.grpc.address.host, port))
 
 
 async def _refuse_strangers(settings: Settings, journal: Journal) -> None:
@@ -123,6 +136,7 @@ def _terms(settings: Settings, roster: Roster, engine: Engine, drain: Drain) -> 
         default_agent=roster.default,
         known=roster.known,
         online=roster.online,
+        embedded=roster.embedded,
     )
     return partial(_terms_now, always, engine, drain)
 

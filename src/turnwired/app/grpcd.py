@@ -22,6 +22,7 @@ from turnwired.app.reflection import add_reflection
 from turnwired.clock import Clock
 from turnwired.config.settings import Settings
 from turnwired.eventlog.journal import Journal
+from turnwired.nodes.hub import Hub
 from turnwired.services.agents import AgentService
 from turnwired.services.attachments import AttachmentService
 from turnwired.services.events import EventService
@@ -65,7 +66,7 @@ class Services:
 
 
 def services(
-    journal: Journal, roster: Roster, terms: Callable[[], Terms], settings: Settings, clock: Clock
+    journal: Journal, roster: Roster, nodes: Hub, terms: Callable[[], Terms], settings: Settings, clock: Clock
 ) -> Services:
     """Make them. `terms` gives what holds for a turn that is recorded now, or raises DRAINING."""
     page_bytes = settings.limits.page_bytes
@@ -78,7 +79,7 @@ def services(
         events=EventService(journal, filter_characters=settings.limits.filter_characters),
         attachments=AttachmentService(journal, settings.limits, clock),
         agents=AgentService(roster),
-        nodes=NodeService(),
+        nodes=NodeService(journal, nodes),
         keys=KeyService(journal, Tokens(journal, settings, clock)),
         health=Health(clock),
     )

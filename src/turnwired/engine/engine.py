@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 import structlog
 
-from turnwire.v1 import reason_pb2, turn_pb2
+from turnwire.v1 import event_pb2, reason_pb2, turn_pb2
 from turnwired.bus.base import News
 from turnwired.clock import Clock
 from turnwired.config.settings import Settings
@@ -17,8 +17,8 @@ from turnwired.engine.run import Run, Runner
 from turnwired.errors import Fault
 from turnwired.eventlog.journal import Journal
 from turnwired.ids import Ids
-from turnwired.providers.registry import Registry
-from turnwired.rules import names
+from turnwired.nodes.book import Change
+from turnwired.providers.base import Provider
 from turnwired.store import ending, leases
 from turnwired.store.tx import Claimed
 from turnwired.telemetry.metrics import Metrics
@@ -35,7 +35,6 @@ class Engine:
     def __init__(
         self,
         journal: Journal,
-        registry: Registry,
         roster: Roster,
         *,
         clock: Clock,
@@ -44,17 +43,20 @@ class Engine:
         metrics: Metrics,
     ) -> None:
         self._journal = journal
-        self._registry = registry
         self._roster = roster
         self._clock = clock
         self._settings = settings
         self._metrics = metrics
         self._runner = Runner(journal, clock, ids, settings.turns)
         self._runner.on_end = self._ended
-        self._recovery = Recovery(journal, roster, clock, settings.leases, self.look)
+        self._recovery = Recovery(
+            journal, roster, clock, settings.leases, self.look, queue_wait=settings.turns.queue_wait
+        )
         self._running: dict[str, Run] = {}
         self._hints: OrderedDict[str, None] = OrderedDict()
         self._wake = asyncio.Event()
+        self._roomy: dict[str, set[str]] = {}
+        self._room = asyncio.Event()
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
         self._checks: set[asyncio.Task[None]] = set()
@@ -65,12 +67,15 @@ class Engine:
         """End what a process that died left behind, then claim and run turns."""
         self._journal.on_claimed = self._claimed
         self._journal.on_news = self._heard
+        self._roster.nodes.on_room = self._has_room
+        self._roster.nodes.book.on_change = self._node_changed
         if not self._journal.store.db.postgres:
             # The one server on the file: whoever else holds a lease is gone.
             await self._recovery.take_over()
         self._tasks = [
             asyncio.create_task(self._claim(), name="turnwire-claimer"),
             asyncio.create_task(self._recovery.run(), name="turnwire-sweeper"),
+            asyncio.create_task(self._fill(), name="turnwire-filler"),
         ]
 
     def claimant(self) -> str:
@@ -95,6 +100,7 @@ class Engine:
         What has said something ends INTERRUPTED, with what it said kept.
         """
         self._draining = True
+        self._roster.nodes.drain()
         tasks = [run.task for run in self._running.values() if run.task is not None]
         if tasks and seconds > 0:
             log.info("waiting for turns to end", turns=len(tasks), seconds=seconds)
@@ -120,8 +126,7 @@ class Engine:
 
     async def _run(self, run: Run) -> None:
         try:
-            agent = names.parse_agent(run.claimed.turn.agent).agent_id
-            await self._runner.run(run, self._registry.get(agent))
+            await self._runner.run(run, await self._provider(run.claimed))
         except Exception:
             # A fault of ours: the turn's end could not be written. Its lease must not be renewed for ever.
             log.exception("a turn broke the engine", turn=run.claimed.lease.turn)
@@ -131,6 +136,15 @@ class Engine:
                 del self._running[run.claimed.lease.turn]
             if self._hints:
                 self._wake.set()
+
+    async def _provider(self, claimed: Claimed) -> Provider | None:
+        namespace, agent = claimed.lease.namespace, claimed.turn.agent
+        provider = self._roster.provider(namespace, agent)
+        if provider is None:
+            # A node may have brought it to another process a moment ago.
+            await self._roster.nodes.read()
+            provider = self._roster.provider(namespace, agent)
+        return provider
 
     async def _abandon(self, run: Run) -> None:
         run.pen.refused()
@@ -150,8 +164,11 @@ class Engine:
                 self._check(news.turn)
             case "keys":
                 self.on_keys()
+            case "nodes":
+                self._roster.nodes.look()
             case "lost":
                 self._recovery.hurry()
+                self._roster.nodes.look()
                 self.on_keys()
                 for turn in list(self._running):
                     self._check(turn)
@@ -199,6 +216,34 @@ class Engine:
         except Fault as fault:
             if fault.reason != reason_pb2.REASON_ATTEMPT_STALE:
                 log.warning("a turn could not be handed back", turn=lease.turn, reason=fault.text)
+
+    def _has_room(self, namespace: str, agents: Collection[str]) -> None:
+        self._roomy.setdefault(namespace, set()).update(agents)
+        self._room.set()
+
+    async def _fill(self) -> None:
+        """Look for what waits for agents that can take turns again."""
+        while True:
+            await self._room.wait()
+            self._room.clear()
+            while self._roomy:
+                namespace, agents = self._roomy.popitem()
+                try:
+                    waiting = await self._journal.read(leases.queued, namespace, sorted(agents))
+                except Fault as fault:
+                    # The sweep finds them.
+                    log.warning("the queue could not be read", reason=fault.text)
+                    break
+                for turn in waiting:
+                    self.look(turn.session)
+
+    def _node_changed(self, change: Change) -> None:
+        changed = event_pb2.NodeChanged(node=change.node)
+        if change.present_until_us:
+            changed.present_until.FromMicroseconds(change.present_until_us)
+        event = event_pb2.Event(node_changed=changed)
+        event.time.FromMicroseconds(self._clock.now_us())
+        self._journal.hub.tell(change.namespace, event)
 
     async def _claim(self) -> None:
         while True:

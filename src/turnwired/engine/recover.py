@@ -12,7 +12,7 @@ from turnwired.config.sections import Leases
 from turnwired.engine.roster import Roster
 from turnwired.errors import Fault
 from turnwired.eventlog.journal import Journal
-from turnwired.store import leases, rows
+from turnwired.store import leases
 from turnwired.store.db import Connection
 from turnwired.store.schema import TurnRow
 
@@ -25,13 +25,22 @@ class Recovery:
     """Looks each `leases.sweep` for what no hint told."""
 
     def __init__(
-        self, journal: Journal, roster: Roster, clock: Clock, settings: Leases, look: Callable[[str], None]
+        self,
+        journal: Journal,
+        roster: Roster,
+        clock: Clock,
+        settings: Leases,
+        look: Callable[[str], None],
+        *,
+        queue_wait: float,
     ) -> None:
+        """`queue_wait`: seconds that a queued turn waits on if its agent is served, and busy."""
         self._journal = journal
         self._roster = roster
         self._clock = clock
         self._settings = settings
         self._look = look
+        self._queue_wait_us = int(queue_wait * 1_000_000)
         self._soon = asyncio.Event()
         self._mark: tuple[float, float] | None = None
         self._trusted_from = 0.0
@@ -64,9 +73,9 @@ class Recovery:
                 await self._interrupt(session, turn, at_once=False)
         for session, turn in await self._journal.read(leases.overdue, now_us):
             await self._expire(session, turn)
-        for session, _, agent in await self._journal.read(leases.queued):
-            if self._roster.claims(agent):
-                self._look(session)
+        for waits in await self._journal.read(leases.queued):
+            if self._roster.claims(waits.namespace, waits.agent):
+                self._look(waits.session)
 
     def _clock_is_steady(self) -> bool:
         """Whether leases can be judged: after a suspend this process could not renew its own, nor could others."""
@@ -80,10 +89,9 @@ class Recovery:
         return mono >= self._trusted_from
 
     async def _interrupt(self, session: str, turn: str, *, at_once: bool) -> None:
-        agent = await self._journal.read(_agent_of, turn)
-        done = await self._journal.write_to(
-            session, leases.interrupt, session, turn, retry_safe=self._roster.retry_safe(agent), at_once=at_once
-        )
+        row = await self._journal.read(_turn, turn)
+        safe = row is not None and self._roster.retry_safe(row.namespace, row.agent)
+        done = await self._journal.write_to(session, leases.interrupt, session, turn, retry_safe=safe, at_once=at_once)
         if done is not None:
             log.warning("a turn lost its process", session=session, turn=turn)
 
@@ -93,7 +101,11 @@ class Recovery:
             return
         if row.state == turn_pb2.Turn.STATE_AWAITING_INPUT:
             reason, text = reason_pb2.REASON_TURN_TIMEOUT, "nobody answered in time"
-        elif self._roster.known(row.agent):
+        elif self._roster.online(row.namespace, row.agent):
+            # What serves it has its hands full.
+            await self._journal.write_to(session, leases.postpone, session, turn, self._queue_wait_us)
+            return
+        elif self._roster.known(row.namespace, row.agent):
             reason, text = reason_pb2.REASON_AGENT_OFFLINE, "nothing served the agent in time"
         else:
             reason, text = reason_pb2.REASON_AGENT_NOT_FOUND, "no such agent"
@@ -107,8 +119,3 @@ def _now(db: Connection, now_us: int) -> int:
 def _turn(db: Connection, turn_id: str) -> TurnRow | None:
     row: TurnRow | None = TurnRow.select().where(TurnRow.id == turn_id).first(db.peewee)
     return row
-
-
-def _agent_of(db: Connection, turn_id: str) -> str:
-    row = _turn(db, turn_id)
-    return rows.to_turn(row).agent if row is not None else ""

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -14,7 +16,7 @@ from turnwired.errors import Fault
 from turnwired.eventlog.flush import Pen
 from turnwired.eventlog.journal import Journal
 from turnwired.ids import Ids
-from turnwired.providers.base import AgentError, Malformed, NoAttachment, Provider, TurnContext
+from turnwired.providers.base import AgentError, Lost, Malformed, NoAttachment, Provider, TurnContext
 from turnwired.providers.output import Output
 from turnwired.providers.writer import PartWriter
 from turnwired.rules import fold, names
@@ -22,9 +24,11 @@ from turnwired.rules.fold import Fold
 from turnwired.store import attachments, ending, leases
 from turnwired.store.ending import Ending
 from turnwired.store.history import history
-from turnwired.store.tx import Claimed
+from turnwired.store.tx import Claimed, Tx
 
 log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
 
 _T = turn_pb2.Turn
 _DELTAS = frozenset({"text_delta", "reasoning_delta", "tool_input_delta"})
@@ -43,6 +47,12 @@ class Run:
     claimed: Claimed
     pen: Pen
     task: asyncio.Task[None] | None = None
+    lost: Lost | None = None
+    """Why what ran it is gone, if it is."""
+    receipts: "_Receipts" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.receipts = _Receipts(self.pen)
 
 
 class Runner:
@@ -64,10 +74,14 @@ class Runner:
             try:
                 how = await self._drive(run, provider, said)
                 how.running_us = int((self._clock.monotonic() - begun) * 1_000_000)
-                await self._end(run, said, how)
+                if not await self._handed_back(run):
+                    await self._end(run, said, how)
+                run.receipts.over = True
             except Fault as fault:
                 if fault.reason != reason_pb2.REASON_ATTEMPT_STALE:
                     log.warning("a turn's end could not be written", reason=fault.text)
+            finally:
+                run.receipts.close()
 
     async def _drive(self, run: Run, provider: Provider | None, said: "_Said") -> Ending:
         if provider is None:
@@ -87,6 +101,10 @@ class Runner:
             return _failed(reason_pb2.REASON_OUTPUT_MALFORMED, f"the agent's output is malformed: {error.text}")
         except TooLarge:
             return _failed(reason_pb2.REASON_OUTPUT_TOO_LARGE, "the agent said more than a turn may")
+        except Lost as lost:
+            run.lost = lost
+            told = ending.status(reason_pb2.REASON_INTERRUPTED, lost.text)
+            return Ending(_T.STATE_INTERRUPTED, _T.CAUSE_LEASE_LOST, told)
         except Fault as fault:
             if fault.reason == reason_pb2.REASON_ATTEMPT_STALE:
                 raise
@@ -109,6 +127,7 @@ class Runner:
             history=_History(self._journal, claimed),
             clock=self._clock,
             ids=self._ids,
+            receipts=run.receipts,
             attachment=_Attachments(self._journal, claimed, self._settings.attachment_bytes),
         )
         outputs = provider.run(context)
@@ -127,6 +146,18 @@ class Runner:
         with suppress(TimeoutError, Exception):
             await self._clock.wait_for(outputs.aclose(), self._settings.stop_wait)
 
+    async def _handed_back(self, run: Run) -> bool:
+        """Give a turn whose agent is gone back to the queue, if another may run it."""
+        lost = run.lost
+        if lost is None or (lost.begun and not lost.retry_safe):
+            return False
+        lease, wait_us = run.claimed.lease, int(self._settings.queue_wait * 1_000_000)
+        turn = await self._surely(
+            lease.session,
+            partial(leases.hand_back, lease=lease, queue_wait_us=wait_us, begun=lost.begun),
+        )
+        return turn is not None
+
     async def _end(self, run: Run, said: "_Said", how: Ending) -> None:
         claimed = run.claimed
         closing, _ = said.close()
@@ -135,22 +166,24 @@ class Runner:
             run.pen.last(closing)
         how.message = said.fold.message()
         how.usage = said.usage()
-        pending = said.writer.pending
+        pending, lease = said.writer.pending, claimed.lease
+        if pending and how.state == _T.STATE_SUCCEEDED:
+            wait_us = int(self._settings.turn_wait * 1_000_000)
+            end = partial(leases.wait, lease=lease, how=how, pending=pending, wait_us=wait_us)
+        else:
+            end = partial(leases.finish, lease=lease, how=how)
+        self.on_end(await self._surely(lease.session, end))
+
+    async def _surely(self, session: str, fn: Callable[[Tx], R]) -> R:
+        """Write, and while the store is away try again, for a while."""
         for left in range(_STORE_TRIES, 0, -1):
             try:
-                if pending and how.state == _T.STATE_SUCCEEDED:
-                    wait_us = int(self._settings.turn_wait * 1_000_000)
-                    turn = await self._journal.write_to(
-                        claimed.lease.session, leases.wait, claimed.lease, how, pending, wait_us
-                    )
-                else:
-                    turn = await self._journal.write_to(claimed.lease.session, leases.finish, claimed.lease, how)
-                self.on_end(turn)
-                return
+                return await self._journal.write_to(session, fn)
             except Fault as fault:
                 if fault.reason != reason_pb2.REASON_STORE_UNAVAILABLE or left == 1:
                     raise
                 await self._clock.sleep(_STORE_PAUSE_SECONDS)
+        raise AssertionError("the last try raises")
 
 
 class _Said:
@@ -198,6 +231,26 @@ class _Said:
             bodies.append(event.SerializeToString() + tail)
             deltas += event.WhichOneof("kind") in _DELTAS
         return bodies, deltas
+
+
+class _Receipts:
+    """Tells a run's agent what is stored of it."""
+
+    def __init__(self, pen: Pen) -> None:
+        self.stored = pen.when_stored
+        self.over = False
+        """Whether the run's end is stored."""
+        self._tells: list[Callable[[bool], None]] = []
+
+    def ended(self, tell: Callable[[bool], None]) -> None:
+        """Call `tell` once the run is over."""
+        self._tells.append(tell)
+
+    def close(self) -> None:
+        """The run is over."""
+        for tell in self._tells:
+            tell(self.over)
+        self._tells.clear()
 
 
 class _History:

@@ -35,11 +35,13 @@ class AreaFollower:
     ) -> AsyncGenerator[WatchFrame, None]:
         """Yields a GAP, then each coarse event that is committed from then on, each session's in its order.
 
+        Between them, without a cursor, each `node_changed` of the namespace; a caller of one agent gets those of nodes
+        that serve it.
         Heartbeats as in a session's watch. A draining server ends it with a frame that says so.
         """
         began_us = self._clock.now_us()
         looked_us = began_us
-        with self._hub.area() as area:
+        with self._hub.area(caller.namespace) as area:
             # What is there already is the client's to list.
             for session, head in await self._store.read(events.heads, caller.namespace, began_us - _SLACK_US):
                 self._remember(session, head)
@@ -49,6 +51,9 @@ class AreaFollower:
             while not self._hub.draining:
                 changed = await self._changed(area)
                 now_us = self._clock.now_us()
+                if told := _nodes(area, caller):
+                    yield _frame(event_pb2.WatchResponse(events=told))
+                    quiet_from = self._clock.monotonic()
                 if changed is None:
                     # Nothing was told for a while, or too much: look for what nobody told of.
                     found = await self._store.read(events.heads, caller.namespace, looked_us - _SLACK_US)
@@ -67,6 +72,8 @@ class AreaFollower:
         with suppress(TimeoutError):
             await self._clock.wait_for(area.wake.wait(), self._settings.poll)
         area.wake.clear()
+        if area.nodes and not area.lost and not area.changed:
+            return []
         if area.lost or not area.changed:
             area.lost = False
             area.changed.clear()
@@ -112,6 +119,12 @@ def _news(
         after = max(0, int(first[0]) - 1) if first and first[0] else (1 << 62)
     page = events.page(db, session, after, coarse=True)
     return page, rows.to_session(rows.find_by_id(db, session))
+
+
+def _nodes(area: Area, caller: Caller) -> list[event_pb2.Event]:
+    told = list(area.nodes.values())
+    area.nodes.clear()
+    return [event for event in told if not caller.agent or caller.agent in event.node_changed.node.agents]
 
 
 def _frame(response: event_pb2.WatchResponse) -> WatchFrame:

@@ -1,6 +1,7 @@
 """The one writer of a process: it takes whatever waits over all sessions, commits it, publishes it, and repeats."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -29,6 +30,9 @@ class Pen:
         self._room: asyncio.Future[None] | None = None
         self.stale = False
         """Whether another owner has the turn: nothing more of this claim can be written."""
+        self._given = 0
+        self._stored = 0
+        self._marks: deque[tuple[int, Callable[[], None]]] = deque()
 
     async def write(self, bodies: list[bytes], *, deltas: int) -> None:
         """Append events, each serialised but for its cursor; `deltas` of them are deltas.
@@ -45,6 +49,7 @@ class Pen:
         full = self.full
         self._flusher.append(self, bodies, deltas, size, first=self._first, urgent=full or deltas < len(bodies))
         self._first = False
+        self._given += len(bodies)
         if full:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
@@ -64,18 +69,30 @@ class Pen:
         self._bytes -= append.size
         self._go_on()
 
+        self._given += len(bodies)
     def refused(self) -> None:
         """The fence is another's."""
         self.stale = True
+    def when_stored(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once all that was appended up to now is committed; never, if that is refused."""
+        if self._stored == self._given:
+            tell()
+        elif not self.stale:
+            self._marks.append((self._given, tell))
+
         self._go_on()
 
     @property
     def full(self) -> bool:
+        self._stored += len(append.bodies)
+        while self._marks and self._marks[0][0] <= self._stored:
+            self._marks.popleft()[1]()
         """Whether as much of it is uncommitted as may be."""
         settings = self._flusher.settings
         return self._deltas >= settings.append_cap_deltas or self._bytes >= settings.append_cap_bytes
 
     def _go_on(self) -> None:
+        self._marks.clear()
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
         self._room = None

@@ -4,17 +4,21 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from turnwire.v1.event_pb2 import Event
 from turnwired.eventlog.buffer import Live, Watcher
 from turnwired.store.tx import Logged
 
 
 class Area:
-    """A follower of many sessions: it is told which of them changed, and reads the table."""
+    """A follower of many sessions: it is told which of them changed, and reads the table. Of nodes it is told all."""
 
-    __slots__ = ("_limit", "changed", "lost", "wake")
+    __slots__ = ("_limit", "changed", "lost", "namespace", "nodes", "wake")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, namespace: str, limit: int) -> None:
+        self.namespace = namespace
         self.changed: dict[str, None] = {}
+        self.nodes: dict[str, Event] = {}
+        """The newest of each node, by its name."""
         self.lost = False
         self.wake = asyncio.Event()
         self._limit = limit
@@ -57,9 +61,9 @@ class Hub:
                 self._heads.pop(session, None)
 
     @contextmanager
-    def area(self) -> Iterator[Area]:
-        """Be told which sessions change from here on."""
-        area = Area(self._limit)
+    def area(self, namespace: str) -> Iterator[Area]:
+        """Be told which sessions change from here on, and of the namespace's nodes."""
+        area = Area(namespace, self._limit)
         self._areas.add(area)
         try:
             yield area
@@ -77,6 +81,13 @@ class Hub:
         if row.coarse:
             for area in self._areas:
                 area.push(row.session)
+
+    def tell(self, namespace: str, event: Event) -> None:
+        """Hand on a `node_changed`, which is in no log."""
+        for area in self._areas:
+            if area.namespace == namespace:
+                area.nodes[event.node_changed.node.name] = event
+                area.wake.set()
 
     def nudge(self, session: str) -> None:
         """A session's log grew elsewhere: its followers must look."""

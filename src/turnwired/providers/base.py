@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -42,6 +42,20 @@ class Malformed(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.text = text
+
+
+class Lost(Exception):
+    """What ran the turn is gone: the turn ends as INTERRUPTED, or is queued again for another.
+
+    `begun`: it had the turn. Then another may have it only if the agent is safe to retry (`retry_safe`) and nothing of
+    this run was stored. `text` is for clients.
+    """
+
+    def __init__(self, text: str, *, begun: bool, retry_safe: bool = False) -> None:
+        super().__init__(text)
+        self.text = text
+        self.begun = begun
+        self.retry_safe = retry_safe
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +118,26 @@ def _nothing() -> Sequence[Message]:
     return ()
 
 
+class Receipts(Protocol):
+    """Tells an agent what of it cannot be lost any more, for one that has to hand it in again otherwise."""
+
+    def stored(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once all that the run has said up to now is stored; never, if another owner has the turn."""
+        ...
+
+    def ended(self, tell: Callable[[bool], None]) -> None:
+        """Call `tell` once the run is over: with True if its end is stored, with False if another owner has the turn."""
+        ...
+
+
+class _AtOnce:
+    def stored(self, tell: Callable[[], None]) -> None:
+        tell()
+
+    def ended(self, tell: Callable[[bool], None]) -> None:
+        tell(True)  # noqa: FBT003 (the one thing that is told)
+
+
 class _NoFiles:
     most = 0
 
@@ -126,6 +160,8 @@ class TurnContext:
     """Reads the session's past, on demand."""
     clock: Clock
     ids: Ids
+    receipts: Receipts = field(default_factory=_AtOnce)
+    """Tells what is stored of the run."""
     steered: Steered = _nothing
     """What was handed to the turn while it runs. Always nothing for an agent that is not steerable."""
     attachment: Attachments = field(default_factory=_NoFiles)
@@ -177,7 +213,8 @@ class Provider(Protocol):
         run anew, with `turn.base` holding what it had said and the answers. Closing the generator, or cancelling the
         task that drives it, stops the agent at once and frees what it holds.
 
-        Raises AgentError for a failure that clients may read about, and anything else for one that they may not.
+        Raises AgentError for a failure that clients may read about, Lost if what runs it is gone, and anything else for a
+        failure that they may not read about.
         """
         ...
 

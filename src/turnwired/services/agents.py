@@ -19,7 +19,7 @@ class AgentService(AgentServiceServicer):
         self._roster = roster
 
     async def GetAgent(self, request: pb.GetAgentRequest, _context: Context) -> Agent:
-        agent = self._roster.get(request.name)
+        agent = self._roster.get(caller().namespace, request.name)
         if agent is None:
             raise Fault(reason_pb2.REASON_AGENT_NOT_FOUND, "Agent not found", agent=request.name)
         if caller().agent not in {"", agent.name}:
@@ -31,8 +31,9 @@ class AgentService(AgentServiceServicer):
         position = pages.position(request, str)
         own = caller().agent
         after = str(position[0]) if position else ""
+        agents = self._roster.agents(caller().namespace)
         found = sorted(
-            (agent for agent in self._roster.agents() if agent.name > after and own in {"", agent.name}),
+            (agent for agent in agents if agent.name > after and own in {"", agent.name}),
             key=lambda agent: agent.name,
         )
         response = pb.ListAgentsResponse(agents=found[:size])

@@ -10,24 +10,25 @@ from turnwire.v1.agent_pb2 import Agent
 from turnwire.v1.session_pb2 import Session
 from turnwired.errors import Fault
 from turnwired.rules import names
+from turnwired.services.call import caller
 
 
 class Roster(Protocol):
-    """The agents that a server knows. Names are `agents/{agent}`."""
+    """The agents that a server knows in each namespace. Names are `agents/{agent}`."""
 
-    def known(self, name: str) -> bool:
+    def known(self, namespace: str, name: str) -> bool:
         """Whether an agent of this name was ever known."""
         ...
 
-    def online(self, name: str) -> bool:
+    def online(self, namespace: str, name: str) -> bool:
         """Whether something serves it now."""
         ...
 
-    def agents(self) -> Collection[Agent]:
+    def agents(self, namespace: str) -> Collection[Agent]:
         """All of them."""
         ...
 
-    def get(self, name: str) -> Agent | None:
+    def get(self, namespace: str, name: str) -> Agent | None:
         """One by its name, or by its uid as `agents/{uid}`. Raises FIELD_INVALID for what is no such name."""
         ...
 
@@ -45,7 +46,7 @@ def check_agent(roster: Roster, name: str, field: str, *, allow_unknown: bool) -
         return
     if not names.parse_agent(name, field).agent_id:
         raise Fault(reason_pb2.REASON_FIELD_INVALID, f"{field} must be agents/NAME", field=field)
-    if not allow_unknown and not roster.known(name):
+    if not allow_unknown and not roster.known(caller().namespace, name):
         raise Fault(reason_pb2.REASON_AGENT_NOT_FOUND, "Agent not found", agent=name)
 
 

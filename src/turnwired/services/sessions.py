@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Concatenate, Final, ParamSpec
 
 from turnwire.v1 import session_service_pb2 as pb
+from turnwire.v1.agent_pb2 import Agent
 from turnwire.v1.session_pb2 import Session
 from turnwire.v1.session_service_pb2_grpc import SessionServiceServicer
 from turnwired.eventlog.journal import Journal
@@ -93,6 +94,10 @@ class SessionService(SessionServiceServicer):
         return session
 
     def _servable(self) -> set[str]:
-        online = {agent.name for agent in self._roster.agents() if self._roster.online(agent.name)}
+        online = [
+            agent
+            for agent in self._roster.agents(caller().namespace)
+            if agent.availability == Agent.AVAILABILITY_ONLINE
+        ]
         # A session without an agent has the default one.
-        return online | {"" for agent in self._roster.agents() if agent.default and agent.name in online}
+        return {agent.name for agent in online} | {"" for agent in online if agent.default}

@@ -60,7 +60,13 @@ class TurnService(TurnServiceServicer):
     async def ResumeTurn(self, request: pb.ResumeTurnRequest, _context: Context) -> pb.ResumeTurnResponse:
         terms = self._terms()
         return await self._journal.write_to(
-            locked(request.name), resume.resume, caller(), request, terms.queue_wait_us, terms.claimant
+            locked(request.name),
+            resume.resume,
+            caller(),
+            request,
+            terms.queue_wait_us,
+            terms.claimant,
+            terms.embedded,
         )
 
     async def _record(self, request: pb.ChatRequest) -> tuple[turns.Recorded, Sequence[Logged]]:

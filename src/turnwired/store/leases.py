@@ -1,6 +1,7 @@
 """Claims on turns: taken, renewed, lost. Only who holds a turn's newest claim may write for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from turnwire.v1 import event_pb2, message_pb2, reason_pb2, session_pb2, turn_pb2
 from turnwired.errors import Fault
@@ -40,8 +41,8 @@ def announce(held: Held, row: TurnRow, turn: _T, base: message_pb2.Message) -> N
     held.add(event_pb2.Event(message_started=event_pb2.MessageStarted(base=base)), row.id)
 
 
-def claim(tx: Tx, session_id: str, process: str, serves: Callable[[str], bool]) -> Lease | None:
-    """Claim the session's oldest queued turn, if its slot is free and the process serves its agent.
+def claim(tx: Tx, session_id: str, process: str, serves: Callable[[str, str], bool]) -> Lease | None:
+    """Claim the session's oldest queued turn, if its slot is free and the process serves its agent in its namespace.
 
     None: there is no such turn, or another process was faster.
     """
@@ -53,7 +54,7 @@ def claim(tx: Tx, session_id: str, process: str, serves: Callable[[str], bool]) 
     if not found or any(row.state in rows.SLOT for row in found):
         return None
     row = found[0]
-    if not serves(row.agent):
+    if not serves(held.row.namespace, row.agent):
         return None
     turn = rows.to_turn(row)
     lease = take(tx, held, row, turn, process)
@@ -221,16 +222,32 @@ def hand_back(tx: Tx, lease: Lease, *, queue_wait_us: int = QUEUE_WAIT_US, begun
     return None if row.spoke and begun else requeue(tx, held, row, queue_wait_us)
 
 
-def queued(db: Connection, agents: list[str] | None = None, limit: int = 100) -> list[tuple[str, str, str]]:
-    """Sessions with a free slot and a queued turn: (session, the oldest turn's id, its agent), oldest first."""
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A turn that could be claimed."""
+
+    session: str
+    namespace: str
+    agent: str
+
+
+def queued(
+    db: Connection, namespace: str | None = None, agents: Collection[str] = (), limit: int = 100
+) -> list[Queued]:
+    """The oldest queued turn of each session with a free slot, oldest first; of a namespace's agents if it is given."""
+    where, params = "", []
+    if namespace is not None:
+        where = f" AND t.namespace = ? AND t.agent IN ({','.join('?' * len(agents))})"
+        params = [namespace, *agents]
+    # 1 is QUEUED; written out so that the partial indexes serve.
     found = db.all(
-        "SELECT t.session, t.id, t.agent FROM turn t WHERE t.state = ? AND NOT EXISTS"
+        f"SELECT t.session, t.namespace, t.agent FROM turn t WHERE t.state = 1{where} AND NOT EXISTS"
         " (SELECT 1 FROM turn s WHERE s.session = t.session AND (s.state IN (2, 3) OR (s.state = 1"
         " AND s.number < t.number))) ORDER BY t.number LIMIT ?",
-        int(_T.STATE_QUEUED),
+        *params,
         limit,
     )
-    return [(row[0], row[1], row[2]) for row in found if agents is None or row[2] in agents]
+    return [Queued(*row) for row in found]
 
 
 def overdue(db: Connection, now_us: int, limit: int = 100) -> list[tuple[str, str]]:
@@ -254,6 +271,19 @@ def expire(tx: Tx, session_id: str, turn_id: str, reason: reason_pb2.Reason.Valu
         return None
     error = ending.status(reason, text)
     return ending.end(tx, held, row, ending.Ending(_T.STATE_FAILED, _T.CAUSE_DEADLINE, error))
+
+
+def postpone(tx: Tx, session_id: str, turn_id: str, queue_wait_us: int) -> _T | None:
+    """Let a queued turn that is overdue wait on: its agent is served, and busy. None: it is not overdue any more."""
+    tx.hold(session_id)
+    row = next((one for one in rows.open_turns(tx.db, session_id) if one.id == turn_id), None)
+    if row is None or row.state != _T.STATE_QUEUED or (row.deadline_us or 0) >= tx.lease_now_us():
+        return None
+    turn = rows.to_turn(row)
+    turn.queue_deadline.FromMicroseconds(tx.now_us + queue_wait_us)
+    row.deadline_us = tx.lease_now_us() + queue_wait_us
+    rows.update_turn(tx, row, turn)
+    return turn
 
 
 def _row(tx: Tx, turn_id: str) -> TurnRow:

@@ -1,6 +1,6 @@
 """Answers to a waiting turn: taken once, by whatever surface, and when nothing is owed any more the turn goes on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from turnwire.v1 import event_pb2, message_pb2, reason_pb2, session_pb2, turn_pb2
 from turnwire.v1.part_pb2 import Approval, ToolCall
@@ -16,9 +16,16 @@ _T = turn_pb2.Turn
 _PEER = "peer"
 
 
-def resume(tx: Tx, caller: Caller, request: ResumeTurnRequest, queue_wait_us: int, claimant: str) -> ResumeTurnResponse:
+def resume(
+    tx: Tx,
+    caller: Caller,
+    request: ResumeTurnRequest,
+    queue_wait_us: int,
+    claimant: str,
+    embedded: Callable[[str, str], bool] | None = None,
+) -> ResumeTurnResponse:
     """Take answers, all or none. The turn stays AWAITING_INPUT while something is still owed, else it is claimed at once
-    or queued before all others.
+    or queued before all others. `claimant` claims only what is `embedded` in it, by namespace and agent.
 
     Raises SESSION_NOT_FOUND, TURN_NOT_FOUND, TURN_NOT_WAITING, APPROVAL_NOT_FOUND, APPROVAL_ALREADY_ANSWERED,
     APPROVAL_MISMATCH.
@@ -37,6 +44,8 @@ def resume(tx: Tx, caller: Caller, request: ResumeTurnRequest, queue_wait_us: in
         rows.update_message(tx, message)
         held.touch("pending_requests", cause=row.id)
         return ResumeTurnResponse(turn=turn, cursor=cursor)
+    if embedded is not None and not embedded(held.row.namespace, turn.agent):
+        claimant = ""
     go_on(tx, held, row, turn, message, queue_wait_us=queue_wait_us, claimant=claimant)
     return ResumeTurnResponse(turn=turn, cursor=cursor)
 

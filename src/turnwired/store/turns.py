@@ -29,10 +29,12 @@ class Terms:
     per_namespace: int
     queue_wait_us: int
     default_agent: str
-    known: Callable[[str], bool]
-    """Whether an agent of this name was ever known."""
-    online: Callable[[str], bool]
-    """Whether something serves it now."""
+    known: Callable[[str, str], bool]
+    """Whether an agent of this name was ever known in a namespace."""
+    online: Callable[[str, str], bool]
+    """Whether something serves it there now."""
+    embedded: Callable[[str, str], bool]
+    """Whether this process serves it by itself, so that it may claim a turn of it at once."""
     claimant: str = ""
     """The process that may claim the turn at once. Empty: it is left to the queue."""
 
@@ -87,7 +89,7 @@ def _resume(tx: Tx, held: Held, terms: Terms, plan: prompt.Plan, row: TurnRow) -
     turn, message = rows.to_turn(row), plan.output
     resume.take(tx, held, turn, message, plan.answers)
     answers.close_open(message)
-    claimant = terms.claimant if terms.online(turn.agent) else ""
+    claimant = terms.claimant if terms.embedded(held.row.namespace, turn.agent) else ""
     resume.go_on(tx, held, row, turn, message, queue_wait_us=terms.queue_wait_us, claimant=claimant)
     return Recorded(turn, made=True, cursor=cursor)
 
@@ -134,9 +136,9 @@ def _agent(caller: Caller, held: Held, request: _R.ChatRequest, terms: Terms) ->
         if request.agent or held.session.agent:
             raise Fault(reason_pb2.REASON_AGENT_FORBIDDEN, "this key belongs to another agent", agent=agent)
         agent = caller.agent
-    if request.agent and not request.allow_unknown_agent and not terms.known(agent):
+    if request.agent and not request.allow_unknown_agent and not terms.known(held.row.namespace, agent):
         raise Fault(reason_pb2.REASON_AGENT_NOT_FOUND, "no such agent", agent=agent)
-    if request.require_servable and not terms.online(agent):
+    if request.require_servable and not terms.online(held.row.namespace, agent):
         raise Fault(reason_pb2.REASON_AGENT_OFFLINE, "nothing serves the agent now", agent=agent)
     return agent
 
@@ -279,7 +281,7 @@ def _announce(
             held.touch("generated_title", cause=row.id)
     lease = None
     alone = not session.running_turn and session.queued_turn_count == 0
-    if terms.claimant and alone and terms.online(turn.agent):
+    if terms.claimant and alone and terms.embedded(held.row.namespace, turn.agent):
         lease = leases.take(tx, held, row, turn, terms.claimant)
     else:
         session.queued_turn_count += 1

@@ -1,5 +1,6 @@
 """Every request is held against what the protos say of it, before its handler has it."""
 
+from turnwire.v1.node_service_pb2 import ConnectRequest
 from turnwired.config.sections import Limits
 from turnwired.rules.check import Checks
 from turnwired.services.call import Call, Request
@@ -13,5 +14,7 @@ class Check(Layer):
         self._checks = Checks(json_depth=limits.json_depth, parts=limits.parts, text_bytes=limits.text_bytes)
 
     def request(self, call: Call, request: Request) -> None:
-        if call.method.ours:
+        # What an agent says is cleaned, and judged with the turn that it is of: no word of its ends a node's stream.
+        spoken = isinstance(request, ConnectRequest) and request.HasField("output")
+        if call.method.ours and not spoken:
             self._checks.check(request)

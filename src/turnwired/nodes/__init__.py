@@ -1,0 +1,1 @@
+"""Agents that dial in: which nodes there are, what each is given, and what it says."""
