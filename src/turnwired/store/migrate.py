@@ -21,13 +21,11 @@ _LOCK_WAIT: Final = "SET LOCAL lock_timeout = '60s'"
 _SQLITE: Final = {
     "text": "TEXT",
     "blob": "BLOB",
-    "without_rowid": "WITHOUT ROWID",
     "unique_number": "UNIQUE (number)",
 }
 _POSTGRES: Final = {
     "text": 'TEXT COLLATE "C"',
     "blob": "BYTEA",
-    "without_rowid": "",
     # An ordinary index would be in number's order over all sessions: for a page of one of them the planner may walk it,
     # and skip the messages of all others.
     "unique_number": "EXCLUDE USING hash (number WITH =)",
