@@ -16,6 +16,8 @@ from turnwired.store.events import Append
 from turnwired.store.tx import Lease
 
 _RETRY_SECONDS = 0.2
+_NEAR = 0.1
+"""The part of the spacing that a delta does not wait for: it would be the process's only reason to wake up again."""
 
 
 class Pen:
@@ -28,51 +30,49 @@ class Pen:
         self._bytes = 0
         self._first = True
         self._room: asyncio.Future[None] | None = None
-        self.stale = False
-        """Whether another owner has the turn: nothing more of this claim can be written."""
         self._given = 0
         self._stored = 0
         self._marks: deque[tuple[int, Callable[[], None]]] = deque()
+        self.stale = False
+        """Whether another owner has the turn: nothing more of this claim can be written."""
 
     async def write(self, bodies: list[bytes], *, deltas: int) -> None:
         """Append events, each serialised but for its cursor; `deltas` of them are deltas.
 
         Returns when they may be followed by more, which is before they are committed. Raises ATTEMPT_STALE.
         """
+        if bodies and not self.put(bodies, deltas=deltas):
+            await self.room()
+
+    def put(self, bodies: list[bytes], *, deltas: int) -> bool:
+        """Append events as `write` does. Whether more may follow at once; else `room` is to be awaited."""
         if self.stale:
             raise self._refusal()
-        if not bodies:
-            return
         size = sum(map(len, bodies))
+        self._given += len(bodies)
         self._deltas += deltas
         self._bytes += size
         full = self.full
         self._flusher.append(self, bodies, deltas, size, first=self._first, urgent=full or deltas < len(bodies))
         self._first = False
-        self._given += len(bodies)
-        if full:
+        return not full
+
+    async def room(self) -> None:
+        """Wait until no more is uncommitted than may be. Raises ATTEMPT_STALE."""
+        if self.full and not self.stale:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
-            if self.stale:
-                raise self._refusal()
+        if self.stale:
+            raise self._refusal()
 
     def last(self, bodies: list[bytes]) -> None:
         """Append the claim's last events, for the group of the write that ends it. Raises ATTEMPT_STALE."""
         if self.stale:
             raise self._refusal()
+        self._given += len(bodies)
         self._flusher.append(self, bodies, 0, sum(map(len, bodies)), first=self._first, urgent=True)
         self._first = False
 
-    def written(self, append: Append) -> None:
-        """Part of it was committed."""
-        self._deltas -= append.deltas
-        self._bytes -= append.size
-        self._go_on()
-
-        self._given += len(bodies)
-    def refused(self) -> None:
-        """The fence is another's."""
-        self.stale = True
     def when_stored(self, tell: Callable[[], None]) -> None:
         """Call `tell` once all that was appended up to now is committed; never, if that is refused."""
         if self._stored == self._given:
@@ -80,19 +80,28 @@ class Pen:
         elif not self.stale:
             self._marks.append((self._given, tell))
 
+    def written(self, append: Append) -> None:
+        """Part of it was committed."""
+        self._deltas -= append.deltas
+        self._bytes -= append.size
+        self._stored += len(append.bodies)
+        while self._marks and self._marks[0][0] <= self._stored:
+            self._marks.popleft()[1]()
+        self._go_on()
+
+    def refused(self) -> None:
+        """The fence is another's."""
+        self.stale = True
+        self._marks.clear()
         self._go_on()
 
     @property
     def full(self) -> bool:
-        self._stored += len(append.bodies)
-        while self._marks and self._marks[0][0] <= self._stored:
-            self._marks.popleft()[1]()
         """Whether as much of it is uncommitted as may be."""
         settings = self._flusher.settings
         return self._deltas >= settings.append_cap_deltas or self._bytes >= settings.append_cap_bytes
 
     def _go_on(self) -> None:
-        self._marks.clear()
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
         self._room = None
@@ -148,7 +157,7 @@ class Flusher:
             self._appends[pen.lease.turn] = (pen, Append(pen.lease, bodies, first, deltas, size))
         if urgent:
             self._due.set()
-        elif self._call_off is None and not self._due.is_set():
+        elif not self._due.is_set():
             self._space()
 
     async def close(self) -> None:
@@ -169,11 +178,12 @@ class Flusher:
 
     def _space(self) -> None:
         """Let deltas gather, unless something comes that does not wait."""
-        pause = self._spaced_from + self.settings.commit_spacing_ms / 1000 - self._clock.monotonic()
-        if pause > 0:
-            self._call_off = self._clock.alarm(pause, self._spaced)
-        else:
+        spacing = self.settings.commit_spacing_ms / 1000
+        pause = self._spaced_from + spacing - self._clock.monotonic()
+        if pause <= spacing * _NEAR:
             self._due.set()
+        elif self._call_off is None:
+            self._call_off = self._clock.alarm(pause, self._spaced)
 
     def _spaced(self) -> None:
         self._call_off = None
@@ -195,7 +205,7 @@ class Flusher:
             [op for op, _ in ops],
             [append for _, append in appends.values()],
         )
-        outcome = await asyncio.shield(self._store.writer.submit(job))
+        outcome = await self._store.writer.submit(job)
         self.on_measure(self._clock.monotonic() - begun, sum(row.count for row in outcome.logged))
         self._settle(outcome, ops, appends)
         if outcome.error is not None and outcome.locked:
@@ -240,7 +250,7 @@ class Flusher:
             self._due.set()
             return
         self._due.clear()
-        if self._appends and self._call_off is None:
+        if self._appends:
             self._space()
 
 

@@ -98,17 +98,8 @@ class PartWriter:
     def write(self, output: Output) -> list[Event]:
         """The events of one output, in order; maybe none. Raises Malformed, after which only `finish` may be called."""
         if type(output) is str:
-            # Most calls come here: nothing is done that a clean delta of an open text does not need.
-            if (
-                self._open_id
-                and not self._open_reasoning
-                and not self._held
-                and output
-                and output.isascii()
-                and "\x00" not in output
-            ):
-                self.said_bytes += len(output)
-                return [Event(text_delta=TextDelta(part=self._open_id, text=output))]
+            if part := self.plain(output):
+                return [Event(text_delta=TextDelta(part=part, text=output))]
             return self._say(output, reasoning=False)
         if self._finished:
             raise Malformed("output after its end")
@@ -151,6 +142,23 @@ class PartWriter:
                 return []
             case _:
                 raise Malformed("output of an unknown kind")
+
+    def plain(self, text: str) -> str:
+        """The part that a text is one delta of, just as it is, and then it counts as said; else empty: `write` it.
+
+        Most outputs come here: nothing is done that a clean delta of an open text does not need.
+        """
+        if (
+            self._open_id
+            and not self._open_reasoning
+            and not self._held
+            and text
+            and text.isascii()
+            and "\x00" not in text
+        ):
+            self.said_bytes += len(text)
+            return self._open_id
+        return ""
 
     def finish(self) -> list[Event]:
         """Close what is open and end the step. For any end, also a failure; called again it gives nothing."""

@@ -60,11 +60,7 @@ class Fold:
         kind = event.WhichOneof("kind")
         if kind in _DELTAS:
             delta = event.text_delta if kind == "text_delta" else getattr(event, kind)
-            pieces = self._pieces.get(delta.part)
-            if pieces is not None:
-                pieces.append(delta.text)
-            elif delta.part in self._places:
-                self._pieces[delta.part] = [delta.text]
+            self.delta(delta.part, delta.text)
             return
         match kind:
             case "part_opened":
@@ -81,6 +77,14 @@ class Fold:
                 self._begin(event.message_started.base)
             case "turn_recorded" | "turn_waiting" | "turn_resumed" | "message_created" | "message_updated":
                 self._adopt(event, kind)
+
+    def delta(self, part: str, text: str) -> None:
+        """Apply a delta of any kind, of which this is all that matters."""
+        pieces = self._pieces.get(part)
+        if pieces is not None:
+            pieces.append(text)
+        elif part in self._places:
+            self._pieces[part] = [text]
 
     def message(self) -> Message:
         """A copy of the message as it is now."""

@@ -1,7 +1,7 @@
 """The bytes of an event in the log, put together from pieces without building a message twice.
 
-A row of the log is the bytes of a `WatchResponse`'s `events`: field 1, length-delimited, each. An event's own fields may
-stand in any order, so its cursor, known only under the session's lock, goes behind what was serialised before.
+A row of the log is the bytes of a `WatchResponse`'s `events`: field 1, length-delimited, each. An event's own fields
+may stand in any order, so its cursor, known only under the session's lock, goes behind what was serialised before.
 """
 
 from turnwire.v1 import event_pb2
@@ -9,6 +9,8 @@ from turnwire.v1 import event_pb2
 _EVENTS_TAG = bytes([event_pb2.WatchResponse.EVENTS_FIELD_NUMBER << 3 | 2])
 _RESPONSE_CURSOR_TAG = bytes([event_pb2.WatchResponse.CURSOR_FIELD_NUMBER << 3 | 2])
 _CURSOR_TAG = bytes([event_pb2.Event.CURSOR_FIELD_NUMBER << 3 | 2])
+_DELTA_PART_TAG = bytes([event_pb2.TextDelta.PART_FIELD_NUMBER << 3 | 2])
+_DELTA_TEXT_TAG = bytes([event_pb2.TextDelta.TEXT_FIELD_NUMBER << 3 | 2])
 
 
 def varint(value: int) -> bytes:
@@ -24,6 +26,9 @@ def varint(value: int) -> bytes:
 _SHORT = tuple(varint(n) for n in range(1024))
 
 
+_TEXT_DELTA_TAG = varint(event_pb2.Event.TEXT_DELTA_FIELD_NUMBER << 3 | 2)
+
+
 def _length(value: int) -> bytes:
     return _SHORT[value] if value < 1024 else varint(value)
 
@@ -34,6 +39,14 @@ def event(body: bytes, generation: int, seq: int) -> bytes:
     return b"".join(
         (_EVENTS_TAG, _length(len(body) + len(cursor) + 2), body, _CURSOR_TAG, _length(len(cursor)), cursor)
     )
+
+
+def text_delta(part: str, text: str) -> bytes:
+    """An event that is a `text_delta` and nothing more."""
+    part_data, text_data = part.encode(), text.encode()
+    size = len(part_data), len(text_data)
+    head = b"".join((_DELTA_PART_TAG, _length(size[0]), part_data, _DELTA_TEXT_TAG, _length(size[1])))
+    return b"".join((_TEXT_DELTA_TAG, _length(len(head) + size[1]), head, text_data))
 
 
 def with_cursor(frame: bytes, generation: int, seq: int) -> bytes:

@@ -42,6 +42,8 @@ class Layers(grpc.aio.ServerInterceptor):
 
     def __init__(self, layers: Sequence[Layer], ids: Ids) -> None:
         self._layers = tuple(layers)
+        # A stream asks for each message; most layers have nothing to do with one.
+        self._responding = tuple(layer for layer in layers if type(layer).response is not Layer.response)
         self._ids = ids
 
     async def intercept_service(
@@ -83,7 +85,7 @@ class Layers(grpc.aio.ServerInterceptor):
                     return
                 async with aclosing(behaviour(looked_at, context)) as messages:
                     async for message in messages:
-                        for layer in self._layers:
+                        for layer in self._responding:
                             await layer.response(call)
                         await context.write(message)
 
