@@ -157,7 +157,7 @@ async def test_pipelined_requests_are_answered_in_order(server):
     assert answer.endswith(b'{"status":"ready"}')
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"])
 async def test_the_servers_own_pages_answer_get_and_head_alone(server, path):
     got = await server.http.get(path)
     assert got.status_code == 200

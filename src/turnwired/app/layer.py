@@ -18,6 +18,7 @@ from turnwired.app.front import GATEWAY, GATEWAY_ROOT, SERVER, Front, Routes, wi
 from turnwired.app.httpd import HttpServer, address_of
 from turnwired.app.kit import Kit
 from turnwired.app.ops import Operations
+from turnwired.app.reference import Reference
 from turnwired.app.tries import Tries
 from turnwired.clock import Clock
 from turnwired.config.settings import Settings
@@ -89,6 +90,7 @@ def _pages(kit: Kit, site: Site, http: Address, tries: "partial[Tries]") -> dict
     dialects = surfaces.served(kit.settings)
     operations = Operations(kit.readiness, kit.metrics if kit.settings.metrics.enabled else None, site)
     document = openapi.document(dialects)
+    reference = Reference(document)
 
     async def described(_: Request) -> Response:
         return JSONResponse(document)
@@ -97,8 +99,13 @@ def _pages(kit: Kit, site: Site, http: Address, tries: "partial[Tries]") -> dict
         shown = tries(page.base(request, http), closed=not await operations.open())
         return HTMLResponse(page.start(shown, dialects), headers=page.HEADERS)
 
+    async def read(request: Request) -> Response:
+        shown = reference.page(page.base(request, http), closed=not await operations.open())
+        return HTMLResponse(shown, headers=page.HEADERS)
+
     return {
         "/": welcome,
+        "/docs": read,
         "/healthz": operations.alive,
         "/readyz": operations.ready,
         "/metrics": operations.metrics,

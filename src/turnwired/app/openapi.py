@@ -16,6 +16,7 @@ _OWN: Final = (
     ("/readyz", "Whether it can serve calls; 503 with the reasons if not"),
     ("/metrics", "What Prometheus asks for"),
     ("/openapi.json", "This document"),
+    ("/docs", "This document as a page"),
 )
 
 

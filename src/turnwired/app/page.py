@@ -45,7 +45,7 @@ def start(tries: Tries, dialects: Sequence[Dialect]) -> str:
         "<p>Chat sessions over gRPC, a JSON gateway and the paths of other products. All show the same sessions.</p>",
         _access(tries),
         "<h2>JSON gateway</h2>",
-        "<p>Methods under <code>/v1/</code>; <a href='/openapi.json'>/openapi.json</a> lists them.</p>",
+        "<p>Methods under <code>/v1/</code>; <a href='/docs'>/docs</a> shows them and what they take.</p>",
         "<p>A stream is lines of JSON, or server-sent events if you accept <code>text/event-stream</code>.</p>",
         _shell(tries.curl()),
     ]
