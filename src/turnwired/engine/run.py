@@ -21,7 +21,7 @@ from turnwired.providers.output import Output
 from turnwired.providers.writer import PartWriter
 from turnwired.rules import fold, names
 from turnwired.rules.fold import Fold
-from turnwired.store import attachments, ending, leases
+from turnwired.store import attachments, ending, leases, wire
 from turnwired.store.ending import Ending
 from turnwired.store.history import history
 from turnwired.store.tx import Claimed, Tx
@@ -137,8 +137,8 @@ class Runner:
                 bodies, deltas = said.take(output)
                 if said.writer.said_bytes > limit:
                     raise TooLarge
-                if bodies:
-                    await run.pen.write(bodies, deltas=deltas)
+                if bodies and not run.pen.put(bodies, deltas=deltas):
+                    await run.pen.room()
         finally:
             await self._stop(outputs)
 
@@ -201,6 +201,9 @@ class _Said:
 
     def take(self, output: Output) -> tuple[list[bytes], int]:
         """The events of one output, serialised but for their cursors, and how many of them are deltas."""
+        if type(output) is str and (part := self.writer.plain(output)):
+            self.fold.delta(part, output)
+            return [wire.text_delta(part, output) + self._stamped()], 1
         return self._bodies(self.writer.write(output))
 
     def close(self) -> tuple[list[bytes], int]:
@@ -218,12 +221,7 @@ class _Said:
     def _bodies(self, made: list[event_pb2.Event]) -> tuple[list[bytes], int]:
         if not made:
             return [], 0
-        now_us = self._clock.now_us()
-        if now_us - self._stamp_us >= 1000:
-            # Fields may stand in any order: who and when is serialised once a millisecond, and put behind each event.
-            self._stamp.time.FromMicroseconds(now_us)
-            self._stamp_us, self._tail = now_us, self._stamp.SerializeToString()
-        tail = self._tail
+        tail = self._stamped()
         deltas = 0
         bodies = []
         for event in made:
@@ -231,6 +229,15 @@ class _Said:
             bodies.append(event.SerializeToString() + tail)
             deltas += event.WhichOneof("kind") in _DELTAS
         return bodies, deltas
+
+    def _stamped(self) -> bytes:
+        """Who and when, as bytes behind an event's others: fields may stand in any order. Made once a millisecond."""
+        now_us = self._clock.now_us()
+        if now_us - self._stamp_us >= 1000:
+            time = self._stamp.time
+            time.seconds, time.nanos = now_us // 1_000_000, now_us % 1_000_000 * 1_000
+            self._stamp_us, self._tail = now_us, self._stamp.SerializeToString()
+        return self._tail
 
 
 class _Receipts:
