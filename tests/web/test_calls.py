@@ -234,3 +234,38 @@ async def test_what_breaks_the_sending_is_raised_as_it_is(stubs):
 
     with pytest.raises(ConnectionError):
         await Caller().send(stubs["join"], broken(), 10)
+
+
+async def test_a_refusal_that_meets_a_write_is_still_the_servers():
+    sent = 0
+
+    async def endless():
+        nonlocal sent
+        while True:
+            sent += 1
+            yield StringValue(value="too much" if sent % 5 == 3 else "x" * 200_000)
+
+    codec = (StringValue.FromString, StringValue.SerializeToString)
+    server = grpc.aio.server()
+    server.add_registered_method_handlers("test.Service", {"join": grpc.stream_unary_rpc_method_handler(join, *codec)})
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with asyncio.timeout(LIMIT), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            join_ = channel.stream_unary("/test.Service/join", StringValue.SerializeToString, StringValue.FromString)
+            for _ in range(40):
+                with pytest.raises(Refusal) as caught:
+                    await Caller().send(join_, endless(), 10)
+                assert caught.value.reason == "SESSION_NOT_FOUND"
+    finally:
+        await server.stop(0)
+
+
+async def test_a_refusal_does_not_wait_for_the_next_request(stubs):
+    async def stuck():
+        yield StringValue(value="too much")
+        await asyncio.Event().wait()
+
+    with pytest.raises(Refusal) as caught:
+        await Caller().send(stubs["join"], stuck(), 10)
+    assert caught.value.reason == "SESSION_NOT_FOUND"

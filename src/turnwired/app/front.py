@@ -83,9 +83,18 @@ def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     return CORSMiddleware(
         app,
         allow_origins=origins,
-        allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
-        allow_headers=("authorization", "content-type", "grpc-timeout", "last-event-id", "x-http-method-override"),
-        expose_headers=("grpc-metadata-content-type",),
+        allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+        allow_headers=(
+            "authorization",
+            "content-type",
+            "grpc-timeout",
+            "if-none-match",
+            "if-range",
+            "last-event-id",
+            "range",
+            "x-http-method-override",
+        ),
+        expose_headers=("grpc-metadata-content-type", "accept-ranges", "content-disposition", "content-range", "etag"),
     )
 
 

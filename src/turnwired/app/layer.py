@@ -24,6 +24,7 @@ from turnwired.clock import Clock
 from turnwired.config.settings import Settings
 from turnwired.config.values import Address
 from turnwired.gateway import Descriptors, Gateway
+from turnwired.web.attachments import Attachments
 from turnwired.web.mount import Endpoint, mounted
 from turnwired.web.site import Site, Stubs
 
@@ -82,7 +83,7 @@ def _routes(kit: Kit, site: Site, channel: grpc.aio.Channel, pages: Mapping[str,
     )
     apps = {dialect.name: mounted(dialect, site, surfaces.origins(settings, dialect)) for dialect in dialects}
     roots = Roots([(dialect, apps[dialect.name]) for dialect in dialects], settings.limits.body_bytes, kit.clock)
-    translated = gateway(settings, channel, descriptors(), kit.clock)
+    translated = Attachments(site, gateway(settings, channel, descriptors(), kit.clock))
     return Routes(pages, with_cors(translated, settings.gateway.cors_origins), apps, roots)
 
 

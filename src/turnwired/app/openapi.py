@@ -7,6 +7,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import Any, Final
 
+from turnwired.web import attachments
 from turnwired.web.mount import ANY_METHOD, Dialect
 
 _VARIABLE: Final = re.compile(r"\{(\w+)\}")
@@ -19,6 +20,11 @@ _OWN: Final = (
     ("/docs", "This document as a page"),
 )
 
+_BYTES: Final = (
+    ("post", attachments.UPLOAD, "Store a file: the body itself, or the part `file` of a multipart form"),
+    ("get", attachments.DOWNLOAD, "Give a file, or the range of it that is asked for"),
+)
+
 
 def document(dialects: Sequence[Dialect]) -> dict[str, Any]:
     """A server's document; the dialects' paths stand under their prefixes, where none meets another."""
@@ -29,6 +35,10 @@ def document(dialects: Sequence[Dialect]) -> dict[str, Any]:
     tags.append({"name": "server", "description": "What the server says of itself."})
     for path, summary in _OWN:
         paths[path] = {"get": _operation("server", summary, path, "server_" + path.strip("/").partition(".")[0])}
+    tags.append({"name": "attachments", "description": "Bytes, up and down."})
+    for method, path, summary in _BYTES:
+        name = "attachments_" + ("upload" if method == "post" else "download")
+        paths.setdefault(path, {})[method] = _operation("attachments", summary, path, name)
     for dialect in dialects:
         tags.append({"name": dialect.name, "description": f"{dialect.title}. {dialect.about} Also without the prefix."})
         for path, item in _of(dialect):

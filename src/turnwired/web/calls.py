@@ -5,7 +5,7 @@ import math
 from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import (
     AioRpcError,
     Metadata,
+    StreamUnaryCall,
     StreamUnaryMultiCallable,
     UnaryStreamCall,
     UnaryStreamMultiCallable,
@@ -119,23 +120,66 @@ class Caller:
     ) -> ResponseT:
         """Many requests, one response, within `seconds`.
 
-        The server's refusal ends it, whatever of the requests was sent; an exception of `requests` cancels the call and
-        is raised as it is.
+        The server's refusal ends it, whatever of the requests was sent, also while the next one is waited for; an
+        exception of `requests` cancels the call and is raised as it is.
         """
         call = method(timeout=seconds, metadata=Metadata(*self.metadata))
+        first = _FirstStatus(call)
+        writing, ending = asyncio.create_task(_write(call, requests)), asyncio.create_task(_end(call))
         try:
-            async for request in requests:
-                try:
-                    await call.write(request)
-                except asyncio.InvalidStateError:
-                    # The call has ended before its requests: its status says why.
-                    break
-            await call.done_writing()
+            await asyncio.wait({writing, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if writing.done():
+                writing.result()
             return await call
         except AioRpcError as error:
-            raise Refusal.of(error) from error
+            raise Refusal.of(first.instead_of(error)) from error
         finally:
             call.cancel()
+            writing.cancel()
+            ending.cancel()
+            await asyncio.gather(writing, ending, return_exceptions=True)
+
+
+class _FirstStatus:
+    """The status that a call got first.
+
+    A write that is under way when the server refuses fails, and grpc.aio then puts an INTERNAL of its own in the place
+    of the refusal: of the two, the one that comes later stays.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._status: Any = None
+        call.add_done_callback(self._note)
+
+    def instead_of(self, error: AioRpcError) -> AioRpcError:
+        """What the server said, if `error` has taken its place."""
+        status = self._status
+        if status is None or error.code() is not grpc.StatusCode.INTERNAL or status.code() == error.code().value[0]:
+            return error
+        code = next(code for code in grpc.StatusCode if code.value[0] == status.code())
+        trailing = Metadata(*(status.trailing_metadata() or ()))
+        return AioRpcError(code, Metadata(), trailing, details=status.details())
+
+    def _note(self, _: object) -> None:
+        # An in-process call has no such thing, and needs none. There is no other way to ask without waiting.
+        inner = getattr(self._call, "_cython_call", None)
+        if self._status is None and inner is not None:
+            self._status = inner._status  # noqa: SLF001
+
+
+async def _write(call: "StreamUnaryCall[RequestT, ResponseT]", requests: AsyncIterable[RequestT]) -> None:
+    async for request in requests:
+        try:
+            await call.write(request)
+        except (AioRpcError, asyncio.InvalidStateError):
+            # The call has ended before its requests: its status says why.
+            return
+    await call.done_writing()
+
+
+async def _end(call: "StreamUnaryCall[RequestT, ResponseT]") -> None:
+    await call.code()
 
 
 def forwarded(headers: Mapping[str, str], extra: Iterable[tuple[str, str]] = ()) -> tuple[tuple[str, str], ...]:
