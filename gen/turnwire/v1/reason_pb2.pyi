@@ -27,7 +27,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_KEY_MISSING: _Reason.ValueType  # 1
     """UNAUTHENTICATED. The server has keys and the call carries none. Send `authorization: Bearer KEY`."""
     REASON_KEY_INVALID: _Reason.ValueType  # 2
-    """UNAUTHENTICATED. The key is malformed, unknown, revoked or expired. Use another."""
+    """UNAUTHENTICATED. The key is malformed, unknown, revoked or expired. Use another. Metadata: `token: payload` for a
+    token that is signed right and lacks what it must say.
+    """
     REASON_SCOPE_MISSING: _Reason.ValueType  # 3
     """PERMISSION_DENIED. The key lacks a scope. Metadata: scope. Use a key that has it."""
     REASON_AGENT_FORBIDDEN: _Reason.ValueType  # 4
@@ -45,7 +47,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_ATTACHMENT_NOT_FOUND: _Reason.ValueType  # 13
     """NOT_FOUND. No such attachment, or none in that slot. Metadata: attachment."""
     REASON_NODE_NOT_FOUND: _Reason.ValueType  # 14
-    """NOT_FOUND. No such node in the caller's namespace. Metadata: node."""
+    """NOT_FOUND. No such node in the caller's namespace. Metadata: node; and `foreign: true` if another namespace of the
+    caller's realm has one, for callers with the scope `namespaces` only.
+    """
     REASON_TURN_NOT_FOUND: _Reason.ValueType  # 15
     """NOT_FOUND. No such turn in the session. Metadata: turn."""
     REASON_APPROVAL_NOT_FOUND: _Reason.ValueType  # 16
@@ -161,7 +165,9 @@ REASON_UNSPECIFIED: Reason.ValueType  # 0
 REASON_KEY_MISSING: Reason.ValueType  # 1
 """UNAUTHENTICATED. The server has keys and the call carries none. Send `authorization: Bearer KEY`."""
 REASON_KEY_INVALID: Reason.ValueType  # 2
-"""UNAUTHENTICATED. The key is malformed, unknown, revoked or expired. Use another."""
+"""UNAUTHENTICATED. The key is malformed, unknown, revoked or expired. Use another. Metadata: `token: payload` for a
+token that is signed right and lacks what it must say.
+"""
 REASON_SCOPE_MISSING: Reason.ValueType  # 3
 """PERMISSION_DENIED. The key lacks a scope. Metadata: scope. Use a key that has it."""
 REASON_AGENT_FORBIDDEN: Reason.ValueType  # 4
@@ -179,7 +185,9 @@ REASON_MESSAGE_NOT_FOUND: Reason.ValueType  # 12
 REASON_ATTACHMENT_NOT_FOUND: Reason.ValueType  # 13
 """NOT_FOUND. No such attachment, or none in that slot. Metadata: attachment."""
 REASON_NODE_NOT_FOUND: Reason.ValueType  # 14
-"""NOT_FOUND. No such node in the caller's namespace. Metadata: node."""
+"""NOT_FOUND. No such node in the caller's namespace. Metadata: node; and `foreign: true` if another namespace of the
+caller's realm has one, for callers with the scope `namespaces` only.
+"""
 REASON_TURN_NOT_FOUND: Reason.ValueType  # 15
 """NOT_FOUND. No such turn in the session. Metadata: turn."""
 REASON_APPROVAL_NOT_FOUND: Reason.ValueType  # 16

@@ -164,11 +164,16 @@ def changes(db: Connection, now_us: int, since_us: int) -> Changes:
 
 
 def find(db: Connection, caller: Caller, name: str) -> Stored:
-    """A node of the caller's namespace by its name. Raises NODE_NOT_FOUND, FIELD_INVALID."""
+    """A node of the caller's namespace by its name.
+
+    Raises FIELD_INVALID, and NODE_NOT_FOUND, which tells a caller of the realm if another namespace has one.
+    """
     node_id = names.parse_node(name).node_id
     row = NodeRow.one(db, "namespace = ? AND id = ?", caller.namespace, node_id) if node_id else None
     stored = _stored(row) if row is not None else None
     if stored is None or not _seen_by(caller, stored):
+        if caller.realm and stored is None and NodeRow.one(db, "id = ? LIMIT 1", node_id) is not None:
+            raise Fault(reason_pb2.REASON_NODE_NOT_FOUND, "the node is in another namespace", node=name, foreign="true")
         raise Fault(reason_pb2.REASON_NODE_NOT_FOUND, "Node not found", node=name)
     return stored
 

@@ -860,7 +860,8 @@ class Reason(betterproto2.Enum):
 
     KEY_INVALID = 2
     """
-    UNAUTHENTICATED. The key is malformed, unknown, revoked or expired. Use another.
+    UNAUTHENTICATED. The key is malformed, unknown, revoked or expired. Use another. Metadata: `token: payload` for a
+    token that is signed right and lacks what it must say.
     """
 
     SCOPE_MISSING = 3
@@ -901,7 +902,8 @@ class Reason(betterproto2.Enum):
 
     NODE_NOT_FOUND = 14
     """
-    NOT_FOUND. No such node in the caller's namespace. Metadata: node.
+    NOT_FOUND. No such node in the caller's namespace. Metadata: node; and `foreign: true` if another namespace of the
+    caller's realm has one, for callers with the scope `namespaces` only.
     """
 
     TURN_NOT_FOUND = 15
