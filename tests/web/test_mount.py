@@ -183,3 +183,14 @@ async def test_an_endpoint_finds_its_site(here):
     operations = (Operation("GET", "/api/site", told, "Tell"),)
     async with client(mounted(dialect(operations=operations), here)) as http:
         assert (await http.get("/api/site")).json() is True
+
+
+async def test_what_a_dialect_keeps_is_made_once_a_site(here):
+    class Kept:
+        pass
+
+    first = here.keep(Kept, Kept)
+    assert here.keep(Kept, Kept) is first
+    assert here.keep(dict, dict) == {}
+    async with InProcessChannel(Handlers()) as channel:
+        assert Site(Stubs.over(channel), Settings(), SystemClock()).keep(Kept, Kept) is not first

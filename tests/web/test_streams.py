@@ -365,6 +365,24 @@ async def test_silence_is_broken_by_pings_that_only_bytes_put_off(served):
     await chunks.aclose()
 
 
+async def test_steady_pings_come_whatever_was_written_and_each_is_made_anew(served):
+    clock = ManualClock()
+    served.batch("one")
+    _, chunks = await open_stream(
+        served, clock, ping=lambda: sse.comment(f"{clock.monotonic():g}"), ping_seconds=15, steady=True
+    )
+    assert await anext(chunks) == b"data: one\n\n"
+    step = asyncio.ensure_future(anext(chunks))
+    await clock.advance(10)
+    served.batch("two")
+    assert await step == b"data: two\n\n"
+    for at in (b": 15\n\n", b": 30\n\n"):
+        step = asyncio.ensure_future(anext(chunks))
+        await clock.advance(15)
+        assert await step == at
+    await chunks.aclose()
+
+
 async def test_nobody_is_pinged_who_has_not_read_what_was_sent(served):
     clock = ManualClock()
     served.batch("one")
@@ -484,3 +502,30 @@ async def test_a_client_that_does_not_read_holds_the_handler_back():
         answering.cancel()
         await asyncio.wait([answering])
         await served.channel.close()
+
+
+async def test_a_reader_that_takes_nothing_for_too_long_is_cut_off():
+    clock, full, sent = ManualClock(), asyncio.Event(), []
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+        if message.get("body"):
+            full.set()
+            await asyncio.Event().wait()
+
+    async with serve() as served:
+        served.batch("one")
+        _, chunks = await open_stream(served)
+        response = EventStream(chunks, clock=clock, reader_seconds=60)
+        answering = asyncio.ensure_future(response({"type": "http"}, receive, send))
+        await full.wait()
+        await clock.advance(59)
+        assert not answering.done()
+        await clock.advance(1)
+        # Its body stays without an end, which its server takes for a connection to be cut.
+        assert [message.get("more_body") for message in sent] == [None, True]
+        await answering
+        await served.ended.wait()

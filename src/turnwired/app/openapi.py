@@ -51,7 +51,8 @@ def _of(dialect: Dialect) -> Iterable[tuple[str, dict[str, Any]]]:
         method = "get" if operation.method == ANY_METHOD else operation.method.lower()
         if method in _METHODS:
             path = f"/{dialect.name}{operation.path}"
-            name = f"{dialect.name}_{method}_{re.sub(r'[^a-z0-9]+', '_', operation.path.lower()).strip('_')}"
+            # A slash at the end makes another path, and so another name.
+            name = f"{dialect.name}_{method}{re.sub(r'[^a-z0-9]', '_', operation.path.lower())}"
             yield path, {method: _operation(dialect.name, operation.summary, operation.path, name)}
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from turnwired.clock import Clock
 from turnwired.web import sse
 from turnwired.web.streams import Cut, Encoded
 
@@ -18,10 +20,20 @@ class EventStream(StreamingResponse):
     chunks sees an error where it would else see success. Its content is closed at the end, however it comes.
     """
 
-    def __init__(self, content: "Encoded[Any]", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        content: "Encoded[Any]",
+        headers: Mapping[str, str] | None = None,
+        *,
+        clock: Clock | None = None,
+        reader_seconds: float | None = None,
+    ) -> None:
+        """With a `clock`, a reader that takes nothing for `reader_seconds` is cut off, as Cut is."""
         # A content type that is given in the headers stays as it is; another would get a charset.
         super().__init__(content, headers={**sse.HEADERS, **(headers or {})})
         self._content = content
+        self._clock = clock
+        self._reader_seconds = reader_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -31,4 +43,11 @@ class EventStream(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         with suppress(Cut):
-            await super().stream_response(send)
+            await super().stream_response(send if self._clock is None else partial(self._sent, self._clock, send))
+
+    async def _sent(self, clock: Clock, send: Send, message: Message) -> None:
+        try:
+            async with clock.timeout(self._reader_seconds):
+                await send(message)
+        except TimeoutError as error:
+            raise Cut from error

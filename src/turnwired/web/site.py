@@ -1,7 +1,8 @@
 """What an endpoint works with: the API's stubs, the settings, a clock, and who asks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from starlette.requests import Request
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from turnwire.v1.node_service_pb2_grpc import NodeServiceAsyncStub
     from turnwire.v1.session_service_pb2_grpc import SessionServiceAsyncStub
     from turnwire.v1.turn_service_pb2_grpc import TurnServiceAsyncStub
+
+T = TypeVar("T")
 
 _SCOPE_KEY = "turnwired.site"
 
@@ -71,6 +74,14 @@ class Site:
     unary_seconds: float = field(default=30.0)
     """How long a unary call may take."""
     ids: Ids = field(default_factory=RandomIds)
+    _kept: dict[type[Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def keep(self, kind: type[T], make: Callable[[], T]) -> T:
+        """What a dialect keeps while it is served, one of a kind; `make` makes it when it is first asked for."""
+        if kind not in self._kept:
+            self._kept[kind] = make()
+        found: T = self._kept[kind]
+        return found
 
     def caller(self, request: Request) -> Caller:
         """Whoever sent the request."""

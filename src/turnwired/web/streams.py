@@ -3,7 +3,7 @@
 import asyncio
 import enum
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -110,16 +110,18 @@ def encoded(
     clock: Clock,
     *,
     opening: bytes = b"",
-    ping: bytes = KEEP_ALIVE,
+    ping: bytes | Callable[[], bytes] = KEEP_ALIVE,
     ping_seconds: float = 15.0,
+    steady: bool = False,
     idle_seconds: float = 0.0,
     ids: bool = False,
 ) -> "Encoded[E]":
     """The frames of a stream's events as bytes: all of one response in one write.
 
-    `opening` goes out first. After `ping_seconds` without a byte comes `ping`; after `idle_seconds` without an event
-    the stream ends; 0 turns either off. With `ids`, the last frame of each event carries the event's cursor as its id:
-    on the last frame only, for a client that is cut between two must get both again.
+    `opening` goes out first. After `ping_seconds` without a byte comes `ping`, made anew each time if it is a function;
+    with `steady` it comes whatever else was written. After `idle_seconds` without an event the stream ends; 0 turns
+    either off. With `ids`, the last frame of each event carries the event's cursor as its id: on the last frame only,
+    for a client that is cut between two must get both again.
 
     A stream that the server has ended, or that is idle, closes with `encoder.finish()`. One that breaks closes with its
     public text, `finish(error)`; but where the server goes away or cannot be reached, nothing more is said and Cut is
@@ -132,6 +134,7 @@ def encoded(
         opening=opening,
         ping=ping,
         ping_seconds=ping_seconds,
+        steady=steady,
         idle_seconds=idle_seconds,
         ids=ids,
     )
@@ -147,8 +150,9 @@ class Encoded(AsyncIterator[bytes], Generic[E]):
         clock: Clock,
         *,
         opening: bytes,
-        ping: bytes,
+        ping: bytes | Callable[[], bytes],
         ping_seconds: float,
+        steady: bool,
         idle_seconds: float,
         ids: bool,
     ) -> None:
@@ -158,13 +162,14 @@ class Encoded(AsyncIterator[bytes], Generic[E]):
         self._opening = opening
         self._ping = ping
         self._ping_seconds = ping_seconds
+        self._steady = steady
         self._idle_seconds = idle_seconds
         self._ids = ids
         self._inbox: Handover[_Item[E]] = Handover()
         self._tasks: list[asyncio.Task[None]] = []
         self._over = False
         self._cut = False
-        self._written = self._heard = clock.monotonic()
+        self._written = self._pinged = self._heard = clock.monotonic()
         self._chunks = self._run()
 
     async def __anext__(self) -> bytes:
@@ -177,7 +182,7 @@ class Encoded(AsyncIterator[bytes], Generic[E]):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self) -> AsyncGenerator[bytes, None]:
-        self._written = self._heard = self._clock.monotonic()
+        self._written = self._pinged = self._heard = self._clock.monotonic()
         # A read that is given up cancels the call, so one task reads all along, and this one waits for what it brings.
         self._tasks.append(asyncio.create_task(self._read()))
         if self._ping_seconds or self._idle_seconds:
@@ -203,7 +208,7 @@ class Encoded(AsyncIterator[bytes], Generic[E]):
         """The bytes of the next response, or of what ends the stream."""
         item = await self._inbox.take()
         if item is _Silence.PING:
-            return self._ping
+            return self._ping() if callable(self._ping) else self._ping
         if isinstance(item, BaseException) and not isinstance(item, Refusal):
             raise item
         if item is END or item is _Silence.IDLE:
@@ -253,7 +258,8 @@ class Encoded(AsyncIterator[bytes], Generic[E]):
         """Break the silence: one timer a stream, which looks when it is due whether anything was said meanwhile."""
         while True:
             now = self._clock.monotonic()
-            ping_due = self._written + self._ping_seconds - now if self._ping_seconds else math.inf
+            quiet_from = self._pinged if self._steady else self._written
+            ping_due = quiet_from + self._ping_seconds - now if self._ping_seconds else math.inf
             idle_due = self._heard + self._idle_seconds - now if self._idle_seconds else math.inf
             if idle_due <= 0:
                 await self._inbox.give(_Silence.IDLE)
@@ -262,7 +268,7 @@ class Encoded(AsyncIterator[bytes], Generic[E]):
                 # Somebody who does not wait is still writing: that is no silence.
                 if self._inbox.has_taker:
                     self._inbox.give_now(_Silence.PING)
-                self._written = now
+                self._written = self._pinged = now
             else:
                 await self._clock.sleep(min(ping_due, idle_due))
 
