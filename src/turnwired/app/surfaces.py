@@ -6,11 +6,17 @@ from typing import Final
 
 from turnwired.config.settings import Settings
 from turnwired.dialects.alumia import about as alumia
+from turnwired.dialects.cortex import about as cortex
 from turnwired.dialects.guayaba import about as guayaba
+from turnwired.dialects.hapi import about as hapi
+from turnwired.dialects.llamacloud import about as llamacloud
 from turnwired.web.mount import Dialect
 
 BUILT: Final[Mapping[str, Dialect]] = MappingProxyType(
-    {dialect.name: dialect for dialect in (alumia.DIALECT, guayaba.DIALECT)}
+    {
+        dialect.name: dialect
+        for dialect in (alumia.DIALECT, cortex.DIALECT, guayaba.DIALECT, llamacloud.DIALECT, hapi.DIALECT)
+    }
 )
 """By name."""
 

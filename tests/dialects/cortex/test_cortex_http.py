@@ -124,7 +124,7 @@ async def test_a_busy_session_refuses_and_cancel_frees_it(server: Running) -> No
     number = (await _create(server))["id"]
     running = asyncio.create_task(_chat(server, number, "/say part\n/sleep 60000"))
     async with asyncio.timeout(20):
-        while not (await _messages(server, number))[-1:] or (await _messages(server, number))[-1]["content"] != "part":
+        while [message["content"] for message in await _messages(server, number)][-1:] != ["part"]:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert (await _messages(server, number))[-1]["status"] == "streaming"
     assert (await server.http.get(f"{BASE}/{number}")).json()["is_running"] is True

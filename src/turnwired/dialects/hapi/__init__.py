@@ -1,0 +1,1 @@
+"""The HAPI web client's hub. Source: contracts/hapi.md."""
