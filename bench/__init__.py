@@ -1,0 +1,1 @@
+"""What a turn costs, measured beside a bare gRPC stream in the same run. See docs/bench.md."""
