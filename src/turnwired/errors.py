@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import grpc
+
 from turnwire.v1 import reason_pb2
 from turnwire.v1.reason_pb2 import Reason
 

@@ -63,12 +63,13 @@ class Runner:
         self._clock = clock
         self._ids = ids
         self._settings = settings
+        self._stamp = _Stamp(clock)
         self.on_end: Callable[[_T], None] = _ignore
 
     async def run(self, run: Run, provider: Provider | None) -> None:
         """Run a turn to its end, and write that end, unless another owner has the turn by then."""
         claimed = run.claimed
-        said = _Said(claimed, self._ids, self._clock)
+        said = _Said(claimed, self._ids, self._clock, self._stamp)
         begun = self._clock.monotonic()
         with structlog.contextvars.bound_contextvars(session=claimed.lease.session, turn=claimed.lease.turn):
             try:
@@ -189,21 +190,20 @@ class Runner:
 class _Said:
     """What a turn has said so far: its events' bytes, and their fold."""
 
-    def __init__(self, claimed: Claimed, ids: Ids, clock: Clock) -> None:
+    def __init__(self, claimed: Claimed, ids: Ids, clock: Clock, stamp: "_Stamp") -> None:
         used = claimed.turn.usage if claimed.turn.HasField("usage") else None
         self.writer = PartWriter(claimed.base, ids, clock, used)
         self.fold = Fold(claimed.base)
         self._input = claimed.input_message
-        self._clock = clock
-        self._stamp = event_pb2.Event(turn=names.turn(claimed.lease.session, claimed.lease.turn))
-        self._stamp_us = 0
-        self._tail = b""
+        self._stamp = stamp
+        self._turn = event_pb2.Event(turn=names.turn(claimed.lease.session, claimed.lease.turn)).SerializeToString()
 
     def take(self, output: Output) -> tuple[list[bytes], int]:
         """The events of one output, serialised but for their cursors, and how many of them are deltas."""
         if type(output) is str and (part := self.writer.plain(output)):
             self.fold.delta(part, output)
-            return [wire.text_delta(part, output) + self._stamped()], 1
+            # Fields may stand in any order: who and when is serialised once for many.
+            return [b"".join((wire.text_delta(part, output), self._turn, self._stamp.data()))], 1
         return self._bodies(self.writer.write(output))
 
     def close(self) -> tuple[list[bytes], int]:
@@ -221,7 +221,7 @@ class _Said:
     def _bodies(self, made: list[event_pb2.Event]) -> tuple[list[bytes], int]:
         if not made:
             return [], 0
-        tail = self._stamped()
+        tail = self._turn + self._stamp.data()
         deltas = 0
         bodies = []
         for event in made:
@@ -230,14 +230,24 @@ class _Said:
             deltas += event.WhichOneof("kind") in _DELTAS
         return bodies, deltas
 
-    def _stamped(self) -> bytes:
-        """Who and when, as bytes behind an event's others: fields may stand in any order. Made once a millisecond."""
+
+class _Stamp:
+    """When an event is said, as bytes of its field: made anew once a millisecond, for all turns."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._event = event_pb2.Event()
+        self._at_us = 0
+        self._data = b""
+
+    def data(self) -> bytes:
+        """The time now."""
         now_us = self._clock.now_us()
-        if now_us - self._stamp_us >= 1000:
-            time = self._stamp.time
+        if not 0 <= now_us - self._at_us < 1_000:
+            time = self._event.time
             time.seconds, time.nanos = now_us // 1_000_000, now_us % 1_000_000 * 1_000
-            self._stamp_us, self._tail = now_us, self._stamp.SerializeToString()
-        return self._tail
+            self._at_us, self._data = now_us, self._event.SerializeToString()
+        return self._data
 
 
 class _Receipts:

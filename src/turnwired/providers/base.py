@@ -126,7 +126,7 @@ class Receipts(Protocol):
         ...
 
     def ended(self, tell: Callable[[bool], None]) -> None:
-        """Call `tell` once the run is over: with True if its end is stored, with False if another owner has the turn."""
+        """Call `tell` once the run is over: with True if its end is stored, with False if another has the turn."""
         ...
 
 
@@ -213,8 +213,8 @@ class Provider(Protocol):
         run anew, with `turn.base` holding what it had said and the answers. Closing the generator, or cancelling the
         task that drives it, stops the agent at once and frees what it holds.
 
-        Raises AgentError for a failure that clients may read about, Lost if what runs it is gone, and anything else for a
-        failure that they may not read about.
+        Raises AgentError for a failure that clients may read about, Lost if what runs it is gone, and anything else
+        for a failure that they may not read about.
         """
         ...
 

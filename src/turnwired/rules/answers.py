@@ -7,7 +7,7 @@ from turnwire.v1.part_pb2 import Approval, Part, ToolCall, ToolResult
 from turnwire.v1.turn_service_pb2 import Answer
 
 INTERRUPTED = "interrupted"
-"""The reason that a question carries which a newer turn left without an answer. Source: contracts/alumia.md, section 4."""
+"""The reason of a question that a newer turn left without an answer. Source: contracts/alumia.md, section 4."""
 
 
 def merge(message: Message, answers: Iterable[Answer], now_us: int) -> list[Answer]:

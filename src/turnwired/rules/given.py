@@ -12,8 +12,8 @@ _ASKING = frozenset({ToolCall.STATE_INPUT_STREAMING, ToolCall.STATE_AWAITING_APP
 def check(message: Message, field: str = "message") -> None:
     """Refuse parts that only the server may make. Raises FIELD_INVALID.
 
-    A user's message holds no tool's parts: answers go by ResumeTurn, or with a continuation. One that is appended for an
-    assistant may tell of calls that are over, never of one that still asks for something.
+    A user's message holds no tool's parts: answers go by ResumeTurn, or with a continuation. One that is appended for
+    an assistant may tell of calls that are over, never of one that still asks for something.
     """
     for place, part in enumerate(message.parts):
         kind = part.WhichOneof("kind") or ""

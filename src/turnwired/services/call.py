@@ -34,6 +34,8 @@ class Call:
     """How often the caller's key may call; 0: as often as it likes."""
     token: Token | None = None
     """What the token says that came with the call; None: none came."""
+    looked_at: float = 0.0
+    """When it was last seen that its caller may still have what it streams."""
     facts: dict[str, str] = field(default_factory=dict)
     """The session, turn and such that the call is about."""
 

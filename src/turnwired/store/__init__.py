@@ -1,1 +1,1 @@
-"""Rows: Peewee models, and transaction functions that take plain messages and return them. Peewee is known here only."""
+"""Rows: Peewee models, and transactions that take plain messages and return them. Peewee is known here only."""

@@ -73,7 +73,7 @@ def append(tx: Tx, appends: Sequence[Append]) -> list[Lease]:
         head, generation = place
         count = len(one.bodies)
         first = head - count + 1
-        data = b"".join([wire.event(body, generation, first + n) for n, body in enumerate(one.bodies)])
+        data = wire.events(one.bodies, generation, first)
         logged.append(Logged(one.lease.session, one.lease.turn, first, head, generation, False, data, count))
     insert_events(tx.db, logged, tx.now_us)
     tx.logged.extend(logged)
@@ -276,7 +276,8 @@ def grown(db: Connection, heads: dict[str, int]) -> list[str]:
 def to_compact(db: Connection, before_us: int, limit: int = 100) -> list[tuple[str, str]]:
     """Sessions and ids of turns that ended before a time and were not compacted."""
     found = db.all(
-        "SELECT session, id FROM turn WHERE end_us IS NOT NULL AND end_us < ? AND NOT compacted ORDER BY end_us LIMIT ?",
+        "SELECT session, id FROM turn WHERE end_us IS NOT NULL AND end_us < ? AND NOT compacted"
+        " ORDER BY end_us LIMIT ?",
         before_us,
         limit,
     )

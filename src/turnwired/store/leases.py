@@ -20,6 +20,13 @@ QUEUE_WAIT_US = 60_000_000
 
 def take(tx: Tx, held: Held, row: TurnRow, turn: _T, process: str) -> Lease:
     """Make a queued turn RUNNING, under a new fence. The caller writes the events (`announce`) and checked the slot."""
+    lease = grant(tx, held, row, turn, process)
+    rows.update_turn(tx, row, turn)
+    return lease
+
+
+def grant(tx: Tx, held: Held, row: TurnRow, turn: _T, process: str) -> Lease:
+    """As `take`, of a turn that is not written yet."""
     turn.state = _T.STATE_RUNNING
     turn.attempt += 1
     turn.wait_kind = turn_pb2.WAIT_KIND_UNSPECIFIED
@@ -27,7 +34,6 @@ def take(tx: Tx, held: Held, row: TurnRow, turn: _T, process: str) -> Lease:
     if not turn.HasField("start_time"):
         turn.start_time.FromMicroseconds(tx.now_us)
     row.owner, row.lease_us, row.deadline_us = process, tx.lease_now_us() + tx.lease_us, None
-    rows.update_turn(tx, row, turn)
     held.row.fence_turn, held.row.fence_attempt = row.id, turn.attempt
     held.session.running_turn, held.session.waiting = turn.name, False
     held.session.state = session_pb2.Session.STATE_ACTIVE

@@ -24,8 +24,8 @@ def resume(
     claimant: str,
     embedded: Callable[[str, str], bool] | None = None,
 ) -> ResumeTurnResponse:
-    """Take answers, all or none. The turn stays AWAITING_INPUT while something is still owed, else it is claimed at once
-    or queued before all others. `claimant` claims only what is `embedded` in it, by namespace and agent.
+    """Take answers, all or none. The turn stays AWAITING_INPUT while something is still owed, else it is claimed at
+    once or queued before all others. `claimant` claims only what is `embedded` in it, by namespace and agent.
 
     Raises SESSION_NOT_FOUND, TURN_NOT_FOUND, TURN_NOT_WAITING, APPROVAL_NOT_FOUND, APPROVAL_ALREADY_ANSWERED,
     APPROVAL_MISMATCH.

@@ -129,7 +129,8 @@ def update_message(tx: Tx, message: message_pb2.Message) -> None:
     """Write a message that is there."""
     row = _message_columns(message)
     tx.db.run(
-        "UPDATE message SET seq = ?, role = ?, state = ?, client_id = ?, turn = ?, has_content = ?, data = ? WHERE id = ?",
+        "UPDATE message SET seq = ?, role = ?, state = ?, client_id = ?, turn = ?, has_content = ?, data = ?"
+        " WHERE id = ?",
         row["seq"],
         row["role"],
         row["state"],

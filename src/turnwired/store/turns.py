@@ -1,4 +1,4 @@
-"""Recording a turn: the one transaction that writes the user's message, the agent's, and the turn (decisions.md, D4)."""
+"""Recording a turn: the one transaction that writes the user's message, the agent's, and the turn (D4)."""
 
 import hashlib
 from collections.abc import Callable
@@ -244,14 +244,12 @@ def _insert(
         attempt=0,
         agent=agent,
         request_id=request.request_id or None,
-        digest=_digest(request),
+        digest=_digest(request) if request.request_id else b"",
         input_message=user.name.rpartition("/")[2] if user else None,
         output_message=output.name.rpartition("/")[2],
         deadline_us=tx.lease_now_us() + terms.queue_wait_us,
         first_seq=held.next_seq,
-        data=turn.SerializeToString(),
     )
-    row.add(tx.db)
     return turn, row
 
 
@@ -282,9 +280,11 @@ def _announce(
     lease = None
     alone = not session.running_turn and session.queued_turn_count == 0
     if terms.claimant and alone and terms.embedded(held.row.namespace, turn.agent):
-        lease = leases.take(tx, held, row, turn, terms.claimant)
+        lease = leases.grant(tx, held, row, turn, terms.claimant)
     else:
         session.queued_turn_count += 1
+    row.state, row.attempt, row.data = turn.state, turn.attempt, turn.SerializeToString()
+    row.add(tx.db)
     held.touch("state", "running_turn", cause=row.id)
     held.tell()
     recorded = event_pb2.TurnRecorded(turn=turn, output_message=output)

@@ -53,8 +53,8 @@ class Hint:
     """Something that another process, or this one's engine, may want to look at. It carries ids and no facts."""
 
     kind: str
-    """`log`: a session's log grew. `queue`: a turn can be claimed. `fence`: a turn's claim is void. `keys`: a key changed.
-    `nodes`: a node came or went."""
+    """`log`: a session's log grew. `queue`: a turn can be claimed. `fence`: a turn's claim is void. `keys`: a key
+    changed. `nodes`: a node came or went."""
     session: str = ""
     turn: str = ""
     agent: str = ""
@@ -224,7 +224,7 @@ class Held:
 
 @dataclass
 class Tx:
-    """A transaction. Its functions raise Fault to be undone; what they did before in the same savepoint goes with it."""
+    """A transaction. Its functions raise Fault to be undone; what they did in the same savepoint goes with it."""
 
     db: Connection
     now_us: int

@@ -4,6 +4,8 @@ A row of the log is the bytes of a `WatchResponse`'s `events`: field 1, length-d
 may stand in any order, so its cursor, known only under the session's lock, goes behind what was serialised before.
 """
 
+from collections.abc import Sequence
+
 from turnwire.v1 import event_pb2
 
 _EVENTS_TAG = bytes([event_pb2.WatchResponse.EVENTS_FIELD_NUMBER << 3 | 2])
@@ -39,6 +41,16 @@ def event(body: bytes, generation: int, seq: int) -> bytes:
     return b"".join(
         (_EVENTS_TAG, _length(len(body) + len(cursor) + 2), body, _CURSOR_TAG, _length(len(cursor)), cursor)
     )
+
+
+def events(bodies: Sequence[bytes], generation: int, first: int) -> bytes:
+    """Events in a frame, each as `event` makes it, the first with the seq `first`."""
+    pieces: list[bytes] = []
+    for seq, body in enumerate(bodies, first):
+        cursor = b"%d-%d" % (generation, seq)
+        size = len(cursor)
+        pieces += (_EVENTS_TAG, _length(len(body) + size + 2), body, _CURSOR_TAG, _SHORT[size], cursor)
+    return b"".join(pieces)
 
 
 def text_delta(part: str, text: str) -> bytes:

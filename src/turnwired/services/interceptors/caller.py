@@ -21,6 +21,8 @@ NAMESPACE: Final = "turnwire-namespace"
 """The call metadata by which a key with the scope `namespaces` enters one."""
 
 _BEARER: Final = re.compile(r"bearer +([!-~]+) *", re.IGNORECASE | re.ASCII)
+_AGAIN_SECONDS: Final = 0.1
+"""How often an open stream's key is looked at, at most: a stream may have hundreds of messages a second."""
 _LONGEST_KEY: Final = 4_096
 
 
@@ -63,6 +65,7 @@ class Callers(Layer):
         self._keys: Cache[str, Bearer | None] = Cache(look_up, seconds, most, clock)
         self._closed: Cache[None, bool] = Cache(lambda _: any_key(), seconds, 1, clock)
         self._tokens = tokens
+        self._clock = clock
         self._holders: Cache[str, Bearer | None] = Cache(tokens.holder, seconds, most, clock)
         self._stranger = Caller(namespace)
         self._open = Bearer(Caller(namespace, scopes=ALL_SCOPES, realm=True, open=True))
@@ -71,8 +74,10 @@ class Callers(Layer):
         return self._admitted(call)
 
     async def response(self, call: Call) -> None:
-        if call.method.scope == options_pb2.SCOPE_UNSPECIFIED:
+        now = self._clock.monotonic()
+        if now < call.looked_at + _AGAIN_SECONDS or call.method.scope == options_pb2.SCOPE_UNSPECIFIED:
             return
+        call.looked_at = now
         try:
             await self._bearer(call)
         except Fault as fault:
