@@ -22,7 +22,13 @@ async def test_the_first_chat_prints_what_the_readme_says(serve_process: ServeSt
     script = script.replace('"Hello from Python"', f'"Hello from Python" {server.address}')
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ran = subprocess.run(  # noqa: ASYNC221 (the server is another process)
-        ["bash", "-c", script], cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=50
+        ["bash", "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=50,
     )
     assert ran.returncode == 0, ran.stderr
     printed = [_CURSOR.sub("", text.strip()) for text in ran.stdout.split("---\n")[:-1]]

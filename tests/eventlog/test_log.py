@@ -1,6 +1,7 @@
 """The log: dense, durable before visible, the same for every follower, wherever it is cut."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -109,7 +110,7 @@ async def test_a_refused_write_undoes_itself_and_nothing_else_of_its_group(core:
 
 
 async def test_the_follower_of_a_lost_lease_reads_the_end_from_the_log(store_url: str) -> None:
-    async with running(store_url) as loser, running(store_url) as winner:
+    async with running(store_url) as loser:
         session = await loser.session()
         turn, lease = await _claim_by_hand(loser, session, "hello")
         pen = loser.journal.pen(lease)
@@ -119,16 +120,22 @@ async def test_the_follower_of_a_lost_lease_reads_the_end_from_the_log(store_url
         await pen.write([part.SerializeToString()], deltas=0)
         watching = asyncio.create_task(loser.events(turn))
         await loser.until(turn, lambda event: event.HasField("part_opened"))
-        await winner.journal.write_to(session, leases.interrupt, session, lease.turn, retry_safe=False, at_once=True)
+        async with running(store_url) as winner:
+            sweep = {"retry_safe": False, "at_once": True}
+            await winner.journal.write_to(session, leases.interrupt, session, lease.turn, **sweep)
         events = await watching
         assert ended(events).state == Turn.STATE_INTERRUPTED
         assert "part_opened" in kinds(events)
-        with pytest.raises(Fault) as refused:
+
+        async def go_on() -> None:
             for _ in range(20):
                 await pen.write([part.SerializeToString()] * 8, deltas=8)
+
+        with pytest.raises(Fault) as refused:
+            await go_on()
         assert refused.value.reason == reason_pb2.REASON_ATTEMPT_STALE
         log = await loser.journal.read(lambda db: db.all("SELECT first_seq, last_seq FROM event ORDER BY last_seq"))
-        assert all(later[0] == before[1] + 1 for before, later in zip(log, log[1:], strict=False))
+        assert all(later[0] == before[1] + 1 for before, later in pairwise(log))
 
 
 async def test_a_turn_made_at_one_process_is_followed_and_cancelled_at_another(postgres_url: str) -> None:

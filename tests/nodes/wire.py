@@ -1,6 +1,7 @@
 """A node by hand: it says and reads one message at a time, so that a test decides what happens in between."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,10 +29,19 @@ class Hand:
     def __init__(self, call: Any) -> None:
         self.call = call
         self.welcome = pb.Welcome()
+        self._writing = asyncio.Lock()
 
     async def say(self, **message: Any) -> None:
-        """Send one message."""
-        await self.call.write(pb.ConnectRequest(**message))
+        """Send one message; a stream that was refused meanwhile takes no more."""
+        async with self._writing:
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self.call.write(pb.ConnectRequest(**message))
+
+    async def beat(self, seconds: float) -> None:
+        """Send heartbeats, until cancelled."""
+        while True:
+            await self.say(heartbeat=pb.Heartbeat())
+            await asyncio.sleep(seconds)
 
     async def hear(self, kind: str) -> Any:
         """The next message of a kind; others are passed over."""
@@ -148,12 +158,15 @@ async def dial(api: Api, said: pb.Hello | None = None, metadata: Any = None) -> 
 
 
 @asynccontextmanager
-async def node(api: Api, said: pb.Hello | None = None, **options: Any) -> AsyncIterator[Hand]:
-    """A connection for the length of a block."""
+async def node(api: Api, said: pb.Hello | None = None, beat: float = 5.0, **options: Any) -> AsyncIterator[Hand]:
+    """A connection for the length of a block, with heartbeats."""
     hand = await dial(api, said, **options)
+    beating = asyncio.create_task(hand.beat(beat))
     try:
         yield hand
     finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
         hand.cut()
 
 
