@@ -146,6 +146,21 @@ async def test_memory_stays_flat_for_1_gib(serve_process: ServeStarter, sqlite_u
 
 
 @pytest.mark.timeout(180)
+async def test_memory_of_an_http_layer_apart_stays_flat(serve_process: ServeStarter, sqlite_url: str) -> None:
+    inside = await serve_process(sqlite_url, env=LIMITS)
+    process = await serve_process("", "--upstream", inside.address)
+    async with client(process) as one:
+        made = (await one.http.post("/v1/sessions", json={})).json()["name"]
+
+        async def work(size: int) -> None:
+            got = await one.up_http(made, size)
+            assert await one.down_http(got.name) == (size, got.digest)
+
+        await work(4 * MIB)
+        assert await growth(process, lambda: work(200 * MIB)) < FLAT
+
+
+@pytest.mark.timeout(180)
 async def test_memory_stays_flat_for_a_slow_reader_and_for_many_at_once(
     serve_process: ServeStarter, sqlite_url: str
 ) -> None:
