@@ -8,7 +8,7 @@ import httpx
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tests.fixtures.server import LIMIT, quick, served
+from tests.fixtures.server import LIMIT, Serving, quick, served
 from turnwired.app import build, connection, front
 from turnwired.telemetry.traces import Traces
 
@@ -302,3 +302,16 @@ async def test_the_layer_apart_is_not_ready_while_its_upstream_is_away(serving, 
 async def test_an_httpx_client_with_http_1_0_is_served(server):
     answer = await raw(server, b"GET /healthz HTTP/1.0\r\n\r\n")
     assert status(answer) == 200
+
+
+async def test_metrics_count_what_turns_and_watches_do(serving: Serving, sqlite_url: str) -> None:
+    async with serving(sqlite_url) as server:
+        session = (await server.http.post("/v1/sessions", json={})).json()["name"]
+        body = {"message": {"parts": [{"text": {"text": "/say a|b|c"}}]}}
+        await server.http.post(f"/v1/{session}/turns:chat", json=body)
+        shown = (await server.http.get("/metrics")).text
+        counted = dict(line.rsplit(" ", 1) for line in shown.splitlines() if not line.startswith("#"))
+        assert counted["turnwire_deltas_total"] == "3.0"
+        assert counted['turnwire_turns_total{state="SUCCEEDED"}'] == "1.0"
+        assert counted["turnwire_first_delta_seconds_count"] == "1.0"
+        assert counted['turnwire_watchers{kind="turn"}'] == "0.0"

@@ -118,10 +118,7 @@ async def _refuse_strangers(settings: Settings, journal: Journal) -> None:
 
 
 def _count(journal: Journal, metrics: Metrics) -> None:
-    def measured(seconds: float, events: int) -> None:
-        metrics.commit(seconds, events, 0)
-
-    journal.flusher.on_measure = measured
+    journal.measure(metrics)
     metrics.gauge("followers", "Watches that wait for news in this process.", lambda: len(journal.hub))
 
 

@@ -49,6 +49,7 @@ class Engine:
         self._metrics = metrics
         self._runner = Runner(journal, clock, ids, settings.turns)
         self._runner.on_end = self._ended
+        self._runner.on_first_delta = metrics.first_delta
         self._recovery = Recovery(
             journal, roster, clock, settings.leases, self.look, queue_wait=settings.turns.queue_wait
         )

@@ -65,6 +65,8 @@ class Runner:
         self._settings = settings
         self._stamp = _Stamp(clock)
         self.on_end: Callable[[_T], None] = _ignore
+        self.on_first_delta: Callable[[float], None] = _ignore
+        """Seconds from a turn's recording to the commit of its first delta."""
 
     async def run(self, run: Run, provider: Provider | None) -> None:
         """Run a turn to its end, and write that end, unless another owner has the turn by then."""
@@ -133,15 +135,24 @@ class Runner:
         )
         outputs = provider.run(context)
         limit = self._settings.output_bytes
+        silent = True
         try:
             async for output in outputs:
                 bodies, deltas = said.take(output)
                 if said.writer.said_bytes > limit:
                     raise TooLarge
-                if bodies and not run.pen.put(bodies, deltas=deltas):
+                room = not bodies or run.pen.put(bodies, deltas=deltas)
+                if deltas and silent:
+                    silent = False
+                    run.pen.when_stored(partial(self._first_delta, claimed))
+                if not room:
                     await run.pen.room()
         finally:
             await self._stop(outputs)
+
+    def _first_delta(self, claimed: Claimed) -> None:
+        waited_us = self._clock.now_us() - claimed.turn.create_time.ToMicroseconds()
+        self.on_first_delta(max(0, waited_us) / 1_000_000)
 
     async def _stop(self, outputs: AsyncGenerator[Output, None]) -> None:
         with suppress(TimeoutError, Exception):
@@ -307,7 +318,7 @@ class _Attachments:
             raise NoAttachment(f"the session has no attachment {name}") from fault
 
 
-def _ignore(_turn: _T) -> None:
+def _ignore(_: object) -> None:
     return None
 
 

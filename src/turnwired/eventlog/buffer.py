@@ -31,7 +31,7 @@ class Live:
 class Watcher:
     """A follower's place in the hub. It never slows the writer: what does not fit is read from the table."""
 
-    __slots__ = ("_limit", "_size", "lost", "rows", "session", "turn", "wake")
+    __slots__ = ("_limit", "_size", "fell_back", "lost", "rows", "session", "turn", "wake")
 
     def __init__(self, session: str, turn: str | None, limit: int) -> None:
         self.session = session
@@ -39,6 +39,8 @@ class Watcher:
         self.rows: deque[Live] = deque()
         self.lost = False
         """Whether the table has something that `rows` has not."""
+        self.fell_back = False
+        """Whether it ever was too slow for its buffer."""
         self.wake = asyncio.Event()
         self._limit = limit
         self._size = 0
@@ -48,6 +50,7 @@ class Watcher:
         if not self.lost:
             self._size += live.row.count
             if self._size > self._limit and self.rows:
+                self.fell_back = True
                 self.lose()
                 return
             self.rows.append(live)

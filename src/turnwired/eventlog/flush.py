@@ -128,7 +128,7 @@ class Flusher:
         self._task: asyncio.Task[None] | None = None
         self.on_commit: Callable[[Outcome], None] = _no_outcome
         """Publishes and hints: called on the loop after each commit, before any write returns."""
-        self.on_measure: Callable[[float, int], None] = _no_measure
+        self.on_measure: Callable[[float, int, int], None] = _no_measure
 
     def start(self) -> None:
         """Begin to write."""
@@ -206,7 +206,8 @@ class Flusher:
             [append for _, append in appends.values()],
         )
         outcome = await self._store.writer.submit(job)
-        self.on_measure(self._clock.monotonic() - begun, sum(row.count for row in outcome.logged))
+        events, deltas = sum(row.count for row in outcome.logged), sum(one.deltas for _, one in appends.values())
+        self.on_measure(self._clock.monotonic() - begun, events, deltas)
         self._settle(outcome, ops, appends)
         if outcome.error is not None and outcome.locked:
             # The store is away: what agents said waits for it, and so do they.
@@ -258,7 +259,7 @@ def _no_outcome(_outcome: Outcome) -> None:
     return None
 
 
-def _no_measure(_seconds: float, _events: int) -> None:
+def _no_measure(_seconds: float, _events: int, _deltas: int) -> None:
     return None
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from turnwire.v1.event_pb2 import Event
 from turnwired.eventlog.buffer import Live, Watcher
 from turnwired.store.tx import Logged
+from turnwired.telemetry.metrics import Metrics
 
 
 class Area:
@@ -38,6 +39,7 @@ class Hub:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self.metrics: Metrics | None = None
         self._watchers: dict[str, set[Watcher]] = {}
         self._areas: set[Area] = set()
         self._heads: dict[str, int] = {}
@@ -52,8 +54,11 @@ class Hub:
         watcher = Watcher(session, turn, self._limit)
         self._watchers.setdefault(session, set()).add(watcher)
         try:
-            yield watcher
+            with self._counted("session" if turn is None else "turn"):
+                yield watcher
         finally:
+            if self.metrics is not None and watcher.fell_back:
+                self.metrics.watch_fell_back()
             others = self._watchers[session]
             others.discard(watcher)
             if not others:
@@ -66,9 +71,21 @@ class Hub:
         area = Area(namespace, self._limit)
         self._areas.add(area)
         try:
-            yield area
+            with self._counted("namespace"):
+                yield area
         finally:
             self._areas.discard(area)
+
+    @contextmanager
+    def _counted(self, kind: str) -> Iterator[None]:
+        if self.metrics is None:
+            yield
+            return
+        self.metrics.watch_opened(kind)
+        try:
+            yield
+        finally:
+            self.metrics.watch_closed(kind)
 
     def publish(self, row: Logged) -> None:
         """Hand on a row that was committed in this process, in the order of commits."""

@@ -25,6 +25,7 @@ from turnwired.store.blob_places import place_of
 from turnwired.store.db import Connection, Store
 from turnwired.store.errors import StoreError
 from turnwired.store.tx import Claimed, Hint, Lease, Logged, Tx
+from turnwired.telemetry.metrics import Metrics
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,10 +55,16 @@ class Journal:
         self.flusher.on_commit = self._committed
         self._follower = Follower(store, self.hub, clock, settings)
         self._tasks: list[asyncio.Task[None]] = []
+        self._metrics: Metrics | None = None
         self.on_news: Callable[[News], None] = _ignore
         """What the engine wants to know: `queue`, `fence`, `keys`, `nodes`, `lost`. Called on the loop."""
         self.on_claimed: Callable[[Claimed], None] = _ignore
         """A turn was claimed for this process by the transaction that recorded it."""
+
+    def measure(self, metrics: Metrics) -> None:
+        """Count commits, watches and lost leases."""
+        self._metrics = self.hub.metrics = metrics
+        self.flusher.on_measure = metrics.commit
 
     async def start(self) -> None:
         """Begin to write, to listen and to poll."""
@@ -153,6 +160,8 @@ class Journal:
         for lease in outcome.refused:
             # Whoever has the turn now wrote elsewhere: this process's followers must read it there.
             self.hub.nudge(lease.session)
+            if self._metrics is not None:
+                self._metrics.lease_lost()
         for claimed in outcome.claimed:
             self.on_claimed(claimed)
         self.blobs.drop(outcome.dropped)
