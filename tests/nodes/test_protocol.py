@@ -1,4 +1,4 @@
-"""Nodes that break the rules of their stream are refused by the rule's name; what is merely bad is refused by its field."""
+"""Nodes that break the rules of their stream are refused by the rule's name; what is merely bad, by its field."""
 
 import pytest
 

@@ -33,6 +33,13 @@ async def api(store_url: str):
 
 
 @pytest.fixture
+async def closed(store_url: str):
+    """A server that believes a look at its keys for no moment."""
+    async with serving(store_url, "socket", Settings.model_validate({"keys": {"cache": 0}})) as one:
+        yield one
+
+
+@pytest.fixture
 async def quick(store_url: str):
     async with serving(store_url, "socket", QUICK) as one:
         yield one
@@ -203,19 +210,19 @@ async def test_comings_and_goings_are_told_to_a_watch_on_the_namespace(quick):
     watching.cancel()
 
 
-async def test_a_node_is_of_its_keys_namespace_and_nobody_elses(api):
-    _, admin = await api.key(scopes=["*"])
-    _, here = await api.key(admin, scopes=["node", "chat"])
-    async with node(api, metadata=here) as hand:
+async def test_a_node_is_of_its_keys_namespace_and_nobody_elses(closed):
+    _, admin = await closed.key(scopes=["*"])
+    _, here = await closed.key(admin, scopes=["node", "chat"])
+    async with node(closed, metadata=here) as hand:
         assert hand.welcome.node.node_id == "n1"
-        found = await api.nodes.ListNodes(pb.ListNodesRequest(), metadata=admin)
+        found = await closed.nodes.ListNodes(pb.ListNodesRequest(), metadata=admin)
         assert [one.node_id for one in found.nodes] == ["n1"]
 
 
-async def test_a_key_without_the_scope_may_not_dial_in(api):
-    _, admin = await api.key(scopes=["*"])
-    _, chat = await api.key(admin, scopes=["chat", "agent:manage"])
-    call = api.nodes.Connect(metadata=chat)
+async def test_a_key_without_the_scope_may_not_dial_in(closed):
+    _, admin = await closed.key(scopes=["*"])
+    _, chat = await closed.key(admin, scopes=["chat", "agent:manage"])
+    call = closed.nodes.Connect(metadata=chat)
     told = await refusal(call)
     assert (told.code, told.reason, told.facts) == (
         grpc.StatusCode.PERMISSION_DENIED,
@@ -224,19 +231,21 @@ async def test_a_key_without_the_scope_may_not_dial_in(api):
     )
 
 
-async def test_a_key_of_one_agent_serves_and_sees_that_one_alone(api):
-    _, admin = await api.key(scopes=["*"])
-    _, own = await api.key(admin, scopes=["node", "chat"], agent=f"agents/{AGENT}")
-    call = api.nodes.Connect(metadata=own)
+async def test_a_key_of_one_agent_serves_and_sees_that_one_alone(closed):
+    _, admin = await closed.key(scopes=["*"])
+    _, own = await closed.key(admin, scopes=["node", "chat"], agent=f"agents/{AGENT}")
+    call = closed.nodes.Connect(metadata=own)
     await call.write(pb.ConnectRequest(hello=hello(agents=[pb.ServedAgent(agent_id="other")])))
     assert (await refusal(call)).reason == "AGENT_FORBIDDEN"
     other = hello("o", agents=[pb.ServedAgent(agent_id="other")])
-    async with node(api, metadata=own), node(api, other, metadata=admin):
-        assert [one.node_id for one in (await api.nodes.ListNodes(pb.ListNodesRequest(), metadata=own)).nodes] == ["n1"]
-        assert (await refusal(api.nodes.GetNode(pb.GetNodeRequest(name="nodes/o"), metadata=own))).reason == (
+    async with node(closed, metadata=own), node(closed, other, metadata=admin):
+        assert [one.node_id for one in (await closed.nodes.ListNodes(pb.ListNodesRequest(), metadata=own)).nodes] == [
+            "n1"
+        ]
+        assert (await refusal(closed.nodes.GetNode(pb.GetNodeRequest(name="nodes/o"), metadata=own))).reason == (
             "NODE_NOT_FOUND"
         )
-        everybody = await api.nodes.ListNodes(pb.ListNodesRequest(), metadata=admin)
+        everybody = await closed.nodes.ListNodes(pb.ListNodesRequest(), metadata=admin)
         assert [one.node_id for one in everybody.nodes] == ["n1", "o"]
 
 
@@ -287,4 +296,3 @@ async def test_nodes_and_agents_that_nobody_heard_of_for_long_are_forgotten(stor
         assert not (await api.nodes.ListNodes(pb.ListNodesRequest())).nodes
     async with serving(store_url, "socket") as api:
         assert (await refusal(api.agents.GetAgent(GetAgentRequest(name=f"agents/{AGENT}")))).reason == "AGENT_NOT_FOUND"
-

@@ -159,7 +159,10 @@ async def test_a_failure_shows_its_message_and_malformed_output_ends_the_turn_al
         (lambda: [call("a", "c", part_pb2.ToolCall.STATE_SUCCEEDED)], "not an agent's to set"),
         (lambda: [part_set("a", attachment=part_pb2.AttachmentRef(attachment="sessions/x/attachments/y"))], "another"),
         (lambda: [Event()], "do not send"),
-        (lambda: [part_set("a", source=part_pb2.Source(url="https://e.org")), part_set("a", data=part_pb2.Data())], "kind"),
+        (
+            lambda: [part_set("a", source=part_pb2.Source(url="https://e.org")), part_set("a", data=part_pb2.Data())],
+            "kind",
+        ),
     ],
 )
 async def test_what_makes_no_message_fails_the_turn_with_a_reason(sqlite_url, bad, why):
@@ -250,5 +253,3 @@ async def test_a_watcher_that_comes_late_sees_what_the_others_saw(api):
     assert again[-len(found) :] == found[-len(again) :]
     assert kinds(again)[-2:] == ["turn_ended", "session_updated"] or kinds(again)[-1] == "turn_ended"
     assert isinstance(final(again), Message)
-
-

@@ -40,8 +40,8 @@ class Hand:
     async def beat(self, seconds: float) -> None:
         """Send heartbeats, until cancelled."""
         while True:
-            await self.say(heartbeat=pb.Heartbeat())
             await asyncio.sleep(seconds)
+            await self.say(heartbeat=pb.Heartbeat())
 
     async def hear(self, kind: str) -> Any:
         """The next message of a kind; others are passed over."""
@@ -134,9 +134,7 @@ def part_set(part: str, **kind: Any) -> event_pb2.Event:
 
 def call(part: str, call_id: str, state: Any = part_pb2.ToolCall.STATE_RUNNING, text: str = "{}") -> event_pb2.Event:
     """A whole tool call."""
-    return part_set(
-        part, tool_call=part_pb2.ToolCall(call_id=call_id, tool="ls", input=Json(text=text), state=state)
-    )
+    return part_set(part, tool_call=part_pb2.ToolCall(call_id=call_id, tool="ls", input=Json(text=text), state=state))
 
 
 def failed(text: str) -> pb.Done:
