@@ -41,9 +41,11 @@ def llama_with(sqlite_url):
 @asynccontextmanager
 async def llama_on(url, *, prefix="/llamacloud", **settings):
     """The dialect on a server of a store's own."""
-    async with served(url, agents=QUICK, **settings) as server:
-        async with httpx.AsyncClient(base_url=server.url + prefix, timeout=LIMIT, trust_env=False) as http:
-            yield Llama(server, http)
+    async with (
+        served(url, agents=QUICK, **settings) as server,
+        httpx.AsyncClient(base_url=server.url + prefix, timeout=LIMIT, trust_env=False) as http,
+    ):
+        yield Llama(server, http)
 
 
 class Llama:

@@ -408,7 +408,7 @@ async def test_the_whole_resource_works_on_postgres_and_with_the_layer_apart(pos
             assert (await llama.summary(session))["index_ids"] == ["b"]
             assert (await llama.refused(session, "x", "a")) == (400, "Session indexes are locked")
             assert kinds(await llama.events(session)) == ["user_input", "text", "stop"]
-            assert len((await walk(llama, 1))) == 1
+            assert len(await walk(llama, 1)) == 1
             await llama.json("POST", f"/{session}/title", {"first_message": "x"})
             assert (await llama.http.delete(f"/api/v1/chat/{session}")).status_code == 204
             assert (await llama.http.delete(f"/api/v1/chat/{session}")).status_code == 404

@@ -33,16 +33,13 @@ from turnwire.v1.turn_service_pb2 import (
 from turnwired.dialects.llamacloud.wire import session_name
 
 BUSY = (409, "Session is busy")
-SCRIPT = "\n".join(
-    [
-        "/reason Look|ing at Q3.",
-        '/tool search {"query":"Q3"} => {"hits":2}',
-        "/tool broken {} !> no paper",
-        "/source https://example.com A page",
-        '/data chart {"x":1}',
-        "/say Revenue \u2014| up\u2028",
-    ]
-)
+SCRIPT = """\
+/reason Look|ing at Q3.
+/tool search {"query":"Q3"} => {"hits":2}
+/tool broken {} !> no paper
+/source https://example.com A page
+/data chart {"x":1}
+/say Revenue \u2014| up\u2028"""
 
 
 async def turns_of(llama, session):
@@ -282,7 +279,12 @@ async def test_the_session_s_time_moves_on_with_each_turn_and_never_back(llama):
 async def test_a_refused_turn_records_nothing(llama):
     session = await llama.session()
     before = await llama.summary(session)
-    for body in ({"prompt": ""}, {"prompt": "x", "index_ids": [1]}, {"prompt": "x" * 1_001}, {"require_all_indexes": 1}):
+    for body in (
+        {"prompt": ""},
+        {"prompt": "x", "index_ids": [1]},
+        {"prompt": "x" * 1_001},
+        {"require_all_indexes": 1},
+    ):
         status, _ = await llama.refused(session, body.pop("prompt", "x"), *body.pop("index_ids", []), **body)
         assert status == 422
     assert await llama.summary(session) == before

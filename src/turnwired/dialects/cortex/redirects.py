@@ -3,8 +3,13 @@
 Source: contracts/cortex.md, section 2.
 """
 
+from typing import Final
+from urllib.parse import quote
+
 from starlette.requests import Request
 from starlette.responses import Response
+
+_PLAIN: Final = "/:@!$&'()*+,;="
 
 
 async def with_slash(request: Request) -> Response:
@@ -18,5 +23,7 @@ async def without_slash(request: Request) -> Response:
 
 
 def _to(request: Request, path: str) -> Response:
+    # Starlette has the path decoded: what stands for itself in none is written with escapes again.
+    target = request.url.replace(path=quote(path, safe=_PLAIN))
     # Method and body survive a 307.
-    return Response(status_code=307, headers={"location": str(request.url.replace(path=path))})
+    return Response(status_code=307, headers={"location": str(target)})

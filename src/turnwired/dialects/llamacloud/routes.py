@@ -25,7 +25,7 @@ from turnwired.web.site import site
 from turnwired.web.validation import Invalid
 
 TRANSCRIPT_TRIES: Final = 5
-"""How often a session of several pages is read for one point in time. Past it, the newest pages are shown as they are."""
+"""How often a session of several pages is read for one point in time; past it, it is shown as its pages were."""
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,4096}")
 _MESSAGES_AT_ONCE: Final = 5_000
