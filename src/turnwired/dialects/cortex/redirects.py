@@ -14,16 +14,16 @@ _PLAIN: Final = "/:@!$&'()*+,;="
 
 async def with_slash(request: Request) -> Response:
     """To the same path with a slash behind it."""
-    return _to(request, f"{request.url.path}/")
+    return _to(request, f"{request.scope['path']}/")
 
 
 async def without_slash(request: Request) -> Response:
     """To the same path without the slash behind it."""
-    return _to(request, request.url.path.rstrip("/"))
+    return _to(request, request.scope["path"].rstrip("/"))
 
 
 def _to(request: Request, path: str) -> Response:
-    # Starlette has the path decoded: what stands for itself in none is written with escapes again.
+    # The scope has the path decoded.
     target = request.url.replace(path=quote(path, safe=_PLAIN))
     # Method and body survive a 307.
     return Response(status_code=307, headers={"location": str(target)})
