@@ -55,7 +55,7 @@ async def agent_of(api, agent: str = AGENT, metadata=None) -> Agent:
 
 async def eventually(look, holds):
     async with asyncio.timeout(LIMIT):
-        while not holds(found := await look()):
+        while not holds(found := await look()):  # noqa: ASYNC110 (nothing tells)
             await asyncio.sleep(0.02)
     return found
 

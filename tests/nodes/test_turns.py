@@ -9,7 +9,7 @@ from turnwire.v1 import node_service_pb2 as pb
 from turnwire.v1 import part_pb2
 from turnwire.v1.event_pb2 import Event, StepEnded, StepStarted, UsageReported
 from turnwire.v1.json_pb2 import Json
-from turnwire.v1.message_pb2 import FINISH_REASON_LENGTH, Message
+from turnwire.v1.message_pb2 import FINISH_REASON_LENGTH, ROLE_ASSISTANT, Message
 from turnwire.v1.turn_pb2 import Turn
 from turnwire.v1.turn_service_pb2 import Answer, CancelTurnRequest, ResumeTurnRequest, WatchTurnRequest
 from turnwire.v1.usage_pb2 import Usage
@@ -70,9 +70,8 @@ async def test_the_stored_message_is_the_fold_of_what_followers_were_shown(api):
         found = await events(following)
     fold = Fold()
     for event in found:
-        if event.HasField("message_created") and event.message_created.message.turn == turn and event.turn:
-            if event.message_created.message.role == 2:
-                break
+        if event.message_created.message.role == ROLE_ASSISTANT:
+            break
         fold.feed(event)
     message = final(found)
     assert fold.message().parts == message.parts

@@ -156,6 +156,7 @@ class Link:
             raise broken("hello_first", "a node begins with Hello")
         live, welcome = await self._desk.join(self._caller, first.hello, self)
         self._given.update(ack.turn for ack in welcome.resumed)
+        self._heard = self._clock.monotonic()
         return live, welcome
 
     async def _read(self, requests: AsyncIterator[ConnectRequest], live: LiveNode) -> None:
