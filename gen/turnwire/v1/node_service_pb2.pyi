@@ -413,7 +413,9 @@ class Done(_message.Message):
     """The turn waits for a peer, and is assigned again with what that said in `turn.metadata.peer`."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Why it failed; its message is shown to clients. Unset: it did not."""
+        """Why it failed; its message is shown to clients, who learn no more than that it failed if it is empty. Unset: it did
+        not.
+        """
 
     def __init__(
         self,

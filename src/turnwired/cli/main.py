@@ -10,6 +10,7 @@ from turnwired.cli.chat import chat
 from turnwired.cli.doctor import doctor
 from turnwired.cli.gateway import gateway
 from turnwired.cli.migrate import migrate
+from turnwired.cli.node import node
 from turnwired.cli.serve import serve
 from turnwired.cli.show import config
 
@@ -42,6 +43,7 @@ app.command(short_help="Run the server.")(serve)
 app.command(short_help="Make the store, or bring it to this version's schema.")(migrate)
 app.add_typer(keys.app, name="keys", short_help="Make, list and revoke keys.")
 app.command(short_help="Chat with an agent in the terminal.")(chat)
+app.command(short_help="Serve an agent of a server from here, with a Python function.")(node)
 app.command(short_help="Print the settings in force, and where each came from.")(config)
 app.command(short_help="Look for what keeps a server from running well.")(doctor)
 app.command(short_help="Run the JSON gateway alone, before any gRPC server.")(gateway)

@@ -94,7 +94,7 @@ class Speech:
                 raise Malformed("an event that agents do not send")
 
     def done(self, done: Done) -> list[Output]:
-        """What the end says. Raises AgentError if the agent failed, or Malformed."""
+        """What the end says. Raises AgentError or Failed if the agent failed, or Malformed."""
         if done.HasField("error") and done.error.code:
             raise _failure(done.error)
         outputs: list[Output] = [AwaitPeer()] if done.awaits_peer else []
@@ -256,8 +256,14 @@ _SET: Final[Mapping[str, Callable[[pb.Part], list[Output]]]] = MappingProxyType(
 )
 
 
-def _failure(error: status_pb2.Status) -> AgentError:
-    text = clean(error.message)[:_MOST_CHARACTERS] or "the agent failed"
+class Failed(Exception):
+    """An agent at a node failed, and says nothing of it that clients may read."""
+
+
+def _failure(error: status_pb2.Status) -> Exception:
+    text = clean(error.message)[:_MOST_CHARACTERS]
+    if not text:
+        return Failed("the node's own log says why")
     quota = reason_name(reason_pb2.REASON_QUOTA_EXHAUSTED)
     for detail in error.details:
         info = ErrorInfo()

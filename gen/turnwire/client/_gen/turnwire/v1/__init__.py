@@ -2923,7 +2923,8 @@ class Done(betterproto2.Message):
 
     error: "__google__rpc__.Status | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    Why it failed; its message is shown to clients. Unset: it did not.
+    Why it failed; its message is shown to clients, who learn no more than that it failed if it is empty. Unset: it did
+    not.
     """
 
     awaits_peer: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
