@@ -19,7 +19,7 @@ from turnwired.ids import Ids
 from turnwired.providers.base import AgentError, Lost, Malformed, NoAttachment, Provider, TurnContext
 from turnwired.providers.output import Output
 from turnwired.providers.writer import PartWriter
-from turnwired.rules import fold, names
+from turnwired.rules import names, usage
 from turnwired.rules.fold import Fold
 from turnwired.store import attachments, ending, leases, wire
 from turnwired.store.ending import Ending
@@ -202,10 +202,10 @@ class _Said:
     """What a turn has said so far: its events' bytes, and their fold."""
 
     def __init__(self, claimed: Claimed, ids: Ids, clock: Clock, stamp: "_Stamp") -> None:
-        used = claimed.turn.usage if claimed.turn.HasField("usage") else None
-        self.writer = PartWriter(claimed.base, ids, clock, used)
+        self._used = claimed.turn.usage if claimed.turn.HasField("usage") else None
+        self.writer = PartWriter(claimed.base, ids, clock, self._used)
         self.fold = Fold(claimed.base)
-        self._input = claimed.input_message
+        self._claimed = claimed
         self._stamp = stamp
         self._turn = event_pb2.Event(turn=names.turn(claimed.lease.session, claimed.lease.turn)).SerializeToString()
 
@@ -225,9 +225,8 @@ class _Said:
         """What the agent reported, else the words counted."""
         if self.writer.usage is not None:
             return self.writer.usage
-        words = fold.counted_tokens(fold.said(self._input)) if self._input is not None else 0
-        out = fold.counted_tokens(fold.said(self.fold.message()))
-        return usage_pb2.Usage(input_tokens=words, output_tokens=out, counted=True)
+        claimed = self._claimed
+        return usage.counted(self._used, claimed.input_message, claimed.base, self.fold.message())
 
     def _bodies(self, made: list[event_pb2.Event]) -> tuple[list[bytes], int]:
         if not made:

@@ -8,7 +8,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from turnwire.v1 import event_pb2, message_pb2, reason_pb2, turn_pb2, usage_pb2
 from turnwired import errors
-from turnwired.rules import fold
+from turnwired.rules import fold, usage
 from turnwired.rules.turns import session_state
 from turnwired.store import attachment_uses, events, requests, rows
 from turnwired.store.schema import MessageRow, TurnRow
@@ -50,10 +50,16 @@ def end(tx: Tx, held: Held, row: TurnRow, ending: Ending) -> turn_pb2.Turn:
     """
     turn = rows.to_turn(row)
     was_running = row.state == _STATE.STATE_RUNNING
-    message = ending.message if ending.message is not None else events.partial(tx.db, row)
+    so_far = events.so_far(tx.db, row) if ending.message is None else None
+    message = ending.message if so_far is None else so_far.message
+    assert message is not None
     for event in ending.tail:
         held.add(event, row.id)
-    _close_turn(tx, turn, row, ending, message, was_running)
+    _close_turn(tx, turn, row, ending, message)
+    turn.duration.FromMicroseconds(turn.duration.ToMicroseconds() + _ran_us(tx, row, turn, ending, so_far))
+    used = ending.usage if ending.usage is not None else _used(tx, row, turn, so_far)
+    if used is not None:
+        turn.usage.CopyFrom(used)
     final = fold.finish(message, turn)
     attachment_uses.settle(tx, held, final)
     published_before = message.seq > 0
@@ -70,7 +76,8 @@ def end(tx: Tx, held: Held, row: TurnRow, ending: Ending) -> turn_pb2.Turn:
     row.last_seq = held.add(event_pb2.Event(turn_ended=event_pb2.TurnEnded(turn=turn)), row.id)
     rows.update_turn(tx, row, turn)
     release(tx, held, row, turn)
-    _total(tx, held, turn)
+    _total(tx, held, turn, new_message=not published_before)
+    held.touch("stored_totals", "lifetime_totals", cause=row.id)
     if was_running and ending.state in (_STATE.STATE_CANCELLED, _STATE.STATE_INTERRUPTED):
         tx.hint("fence", held.id, row.id)
     return turn
@@ -145,9 +152,7 @@ def account(held: Held, message: message_pb2.Message, sign: int) -> None:
         totals.duration.FromMicroseconds(us)
 
 
-def _close_turn(
-    tx: Tx, turn: turn_pb2.Turn, row: TurnRow, ending: Ending, message: message_pb2.Message, was_running: bool
-) -> None:
+def _close_turn(tx: Tx, turn: turn_pb2.Turn, row: TurnRow, ending: Ending, message: message_pb2.Message) -> None:
     turn.state, turn.cause = ending.state, ending.cause
     turn.wait_kind = turn_pb2.WAIT_KIND_UNSPECIFIED
     turn.ClearField("queue_deadline")
@@ -160,25 +165,40 @@ def _close_turn(
         bad = ending.state in (_STATE.STATE_FAILED, _STATE.STATE_INTERRUPTED)
         turn.finish_reason = message_pb2.FINISH_REASON_ERROR if bad else message_pb2.FINISH_REASON_OTHER
     turn.steps = message.steps
-    running = ending.running_us
-    if running < 0:
-        # Whoever ends another process's turn knows only when it began; time spent waiting is in `duration` already.
-        begun = turn.start_time.ToMicroseconds() if turn.HasField("start_time") else tx.now_us
-        running = max(0, tx.now_us - begun - turn.duration.ToMicroseconds()) if was_running else 0
-    turn.duration.FromMicroseconds(turn.duration.ToMicroseconds() + running)
-    if ending.usage is not None:
-        turn.usage.CopyFrom(ending.usage)
-    elif not turn.HasField("usage"):
-        text = fold.said(message)
-        turn.usage.CopyFrom(usage_pb2.Usage(output_tokens=fold.counted_tokens(text), counted=True))
     row.owner, row.lease_us, row.deadline_us = None, None, None
     row.end_us = turn.end_time.ToMicroseconds()
 
 
-def _total(tx: Tx, held: Held, turn: turn_pb2.Turn) -> None:
+def _ran_us(tx: Tx, row: TurnRow, turn: turn_pb2.Turn, ending: Ending, so_far: events.SoFar | None) -> int:
+    """How long the agent ran since its last claim. Whoever ends another process's turn has the log to tell."""
+    if ending.running_us >= 0:
+        return ending.running_us
+    if row.state != _STATE.STATE_RUNNING:
+        return 0
+    begun_us = so_far.begun_us if so_far is not None else None
+    if begun_us is None:
+        begun_us = turn.start_time.ToMicroseconds() if turn.HasField("start_time") else tx.now_us
+    return max(0, tx.now_us - begun_us)
+
+
+def _used(tx: Tx, row: TurnRow, turn: turn_pb2.Turn, so_far: events.SoFar | None) -> usage_pb2.Usage | None:
+    """What a turn used whose end does not tell: what the log has, else the words counted. None: `turn` has it."""
+    if so_far is None:
+        return None
+    if so_far.usage is not None:
+        return so_far.usage
+    used = turn.usage if turn.HasField("usage") else None
+    asked = None
+    if used is None and row.attempt and row.input_message:
+        found = MessageRow.one(tx.db, "id = ?", row.input_message)
+        asked = rows.to_message(found) if found is not None else None
+    return usage.counted(used, asked, so_far.base, so_far.message)
+
+
+def _total(tx: Tx, held: Held, turn: turn_pb2.Turn, *, new_message: bool) -> None:
     ever = held.session.lifetime_totals
     ever.turns += 1
-    ever.messages += 1
+    ever.messages += new_message
     ever.input_tokens += turn.usage.input_tokens
     ever.output_tokens += turn.usage.output_tokens
     ever.message_tokens += turn.usage.output_tokens

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from turnwire.v1 import event_pb2, message_pb2, session_pb2, turn_pb2
+from turnwire.v1 import event_pb2, message_pb2, session_pb2, turn_pb2, usage_pb2
 from turnwired.rules import cursors, names
 from turnwired.rules.fold import Fold
 from turnwired.store import rows, wire
@@ -156,27 +156,54 @@ def turn_events(db: Connection, turn: TurnRow) -> list[event_pb2.Event]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class SoFar:
+    """What the log tells of a turn that has not ended."""
+
+    message: message_pb2.Message
+    """What its message holds: the fold of the log. Of a turn that never began, the message as it was."""
+    base: message_pb2.Message
+    """The message as its last claim found it."""
+    begun_us: int | None = None
+    """When its last claim was. None: it had none, or waits."""
+    usage: usage_pb2.Usage | None = None
+    """What was reported since, with what it had used before."""
+
+
 def partial(db: Connection, turn: TurnRow) -> message_pb2.Message:
-    """What a turn's message holds so far: the fold of the log. Of a turn that never began, the message as it was."""
+    """What a turn's message holds so far. See `SoFar.message`."""
+    return so_far(db, turn).message
+
+
+def so_far(db: Connection, turn: TurnRow) -> SoFar:
+    """What the log tells of a turn that has not ended."""
     stored = MessageRow.select().where(MessageRow.id == turn.output_message).first(db.peewee)
     message = rows.to_message(stored)
     if turn.state == turn_pb2.Turn.STATE_AWAITING_INPUT or turn.attempt == 0:
-        return message
+        return SoFar(message, message)
     fold: Fold | None = None
+    base = message
+    begun_us: int | None = None
+    usage: usage_pb2.Usage | None = None
     for event in turn_events(db, turn):
         match event.WhichOneof("kind"):
+            case "turn_started":
+                begun_us = event.time.ToMicroseconds()
             case "message_started":
-                fold = Fold(event.message_started.base)
+                base, usage = event.message_started.base, None
+                fold = Fold(base)
             case None:
                 continue
-            case _ if fold is not None:
+            case kind if fold is not None:
                 fold.feed(event)
+                if kind == "usage_reported":
+                    usage = event.usage_reported.usage
     if fold is None:
-        return message
+        return SoFar(message, message)
     folded = fold.message()
     # No event of the turn tells of it.
     folded.has_audio = message.has_audio
-    return folded
+    return SoFar(folded, base, begun_us, usage)
 
 
 def compact(tx: Tx, session_id: str, turn_id: str) -> None:
