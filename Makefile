@@ -6,6 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 VENV := .venv/.made
 NODE := tests/clients/node/node_modules
+LLAMACLOUD := tests/clients/llamacloud
+SDKS := $(patsubst $(LLAMACLOUD)/requirements-%.txt,$(LLAMACLOUD)/.sdk-%/.made,$(wildcard $(LLAMACLOUD)/requirements-*.txt))
 JOBS ?= 2
 SOURCES := src tests tools $(wildcard bench)
 
@@ -34,10 +36,17 @@ $(NODE)/.made: tests/clients/node/package.json tests/clients/node/package-lock.j
 	cd tests/clients/node && npm ci --silent
 	@touch $@
 
+# Each version of the SDK has a folder of its own: one environment holds one version.
+$(LLAMACLOUD)/.sdk-%/.made: $(LLAMACLOUD)/requirements-%.txt $(VENV)
+	rm -rf $(@D)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(@D) --require-hashes -r $< \
+		|| $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(@D) -r $<
+	@touch $@
+
 serve: .venv ## Run the server on its embedded defaults, and print lines to try
 	@exec $(BIN)/turnwire serve $(ARGS)
 
-test: .venv $(NODE)/.made ## All tests on both stores; some of them: make test K=cursor
+test: .venv $(NODE)/.made $(SDKS) ## All tests on both stores; some of them: make test K=cursor
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(if $(K),-k '$(K)') $(ARGS)
 
 check: format-check lint types layers buf breaking check-generated ## What CI runs besides the tests: format, lint, types, layers, buf, generated code
@@ -93,5 +102,5 @@ parity: .venv ## Serve the gateway over the parity protos: make parity PORT=8090
 	@exec $(BIN)/python -m tests.gateway.serve_parity $(or $(PORT),8090)
 
 clean: ## Remove what make made, .venv too; databases stay
-	rm -rf .venv $(NODE) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv $(NODE) $(dir $(SDKS)) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src gen tests tools -name __pycache__ -prune -exec rm -rf {} +
