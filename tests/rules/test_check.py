@@ -332,7 +332,7 @@ def _documented():
             if opened or text.endswith("{"):
                 kinds.append(opened[2] if opened and opened[1] == "message" else None)
             elif field:
-                kind = next((kind for kind in reversed(kinds) if kind), "")
+                kind = ".".join(kind for kind in kinds if kind)
                 yield kind, field[1], " ".join(comment)
             if text.startswith("}") and kinds:
                 kinds.pop()
