@@ -210,6 +210,46 @@ async def test_comings_and_goings_are_told_to_a_watch_on_the_namespace(quick):
     watching.cancel()
 
 
+async def _flips(call, count=1):
+    """The names of so many sessions that can be served since, or no longer, and which of it."""
+    found = {}
+    while len(found) < count:
+        event = (await until(call, lambda event: event.HasField("session_updated")))[-1]
+        assert (event.cursor, list(event.session_updated.changed)) == ("", ["servable"])
+        found[event.session_updated.session.name] = event.session_updated.session.servable
+    return found
+
+
+async def test_a_watch_on_the_namespace_tells_which_sessions_can_be_served_since_or_no_longer(quick):
+    mine = {"agent": f"agents/{AGENT}"}
+    async with node(quick, beat=0.2):
+        served, archived = [await quick.session(**mine) for _ in range(2)]
+        labelled = await quick.session(**mine, labels={"seen": "yes"})
+        # One of an agent that is there all along.
+        await quick.session()
+        await quick.sessions.ArchiveSession(session_service_pb2.ArchiveSessionRequest(name=archived.name))
+        every = quick.events.WatchNamespace(WatchNamespaceRequest())
+        some = quick.events.WatchNamespace(WatchNamespaceRequest(filter='labels.seen = "yes"'))
+        one = quick.events.WatchNamespace(WatchNamespaceRequest(session=served.name))
+        none = quick.events.WatchNamespace(WatchNamespaceRequest(session=archived.name))
+        calls = every, some, one, none
+        for call in calls:
+            await call.read()
+    assert await _flips(every, 2) == {labelled.name: False, served.name: False}
+    assert await _flips(some) == {labelled.name: False}
+    assert await _flips(one) == {served.name: False}
+    async with node(quick, beat=0.2):
+        assert await _flips(every, 2) == {labelled.name: True, served.name: True}
+        assert await _flips(some) == {labelled.name: True}
+        assert await _flips(one) == {served.name: True}
+        await quick.sessions.UnarchiveSession(session_service_pb2.UnarchiveSessionRequest(name=archived.name))
+        told = await until(none, lambda event: event.HasField("session_unarchived"))
+    assert {event.WhichOneof("kind") for event in told[:-1]} == {"node_changed"}
+    assert told[-1].session_unarchived.session.servable
+    for call in calls:
+        call.cancel()
+
+
 async def test_a_node_is_of_its_keys_namespace_and_nobody_elses(closed):
     _, admin = await closed.key(scopes=["*"])
     _, here = await closed.key(admin, scopes=["node", "chat"])

@@ -5,7 +5,7 @@ import asyncio
 import grpc
 import pytest
 
-from tests.fixtures.api import Api, frames, refusal, serving, until
+from tests.fixtures.api import Api, events, frames, refusal, serving, until
 from turnwire.v1 import (
     agent_service_pb2,
     event_pb2,
@@ -195,6 +195,28 @@ async def test_a_namespace_is_watched_through_a_filter(api):
     found = await until(call, lambda event: event.HasField("session_created"))
     assert [event.session_created.session.name for event in found] == [wanted.name]
     call.cancel()
+
+
+async def test_a_watch_of_one_session_of_a_namespace_tells_of_no_other(api):
+    one, other = await api.session(), await api.session()
+    watching = event_service_pb2.WatchNamespaceRequest
+    told = await refusal(api.events.WatchNamespace(watching(session="sessions/none")))
+    assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND")
+    call = api.events.WatchNamespace(watching(session=f"sessions/~n{one.number}"))
+    await call.read()
+    for session in (other, one):
+        await events(api.chat(session, "hi"))
+    await api.sessions.ArchiveSession(session_service_pb2.ArchiveSessionRequest(name=one.name))
+    found = await until(call, lambda event: event.HasField("session_archived"))
+    shown = [event.session_updated.session for event in found if event.HasField("session_updated")]
+    assert {session.name for session in shown} == {one.name}
+    # A session of an event shows what one that is asked for does.
+    assert all(session.servable for session in shown)
+    assert not found[-1].session_archived.session.servable
+    call.cancel()
+    again = api.events.WatchNamespace(watching(session=one.name))
+    assert (await again.read()).attach.status == event_pb2.Attach.STATUS_GAP
+    again.cancel()
 
 
 async def test_a_draining_server_ends_watches_with_a_frame_and_turns_with_an_error_besides(api):

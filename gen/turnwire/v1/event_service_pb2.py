@@ -30,7 +30,7 @@ from turnwire.v1 import event_pb2 as turnwire_dot_v1_dot_event__pb2
 from turnwire.v1 import options_pb2 as turnwire_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fturnwire/v1/event_service.proto\x12\x0bturnwire.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x17turnwire/v1/event.proto\x1a\x19turnwire/v1/options.proto\"\xae\x01\n\x12WatchEventsRequest\x12-\n\x06parent\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x1e\n\x0c\x61\x66ter_cursor\x18\x02 \x01(\tB\x08\xe2\x41\x01\x01\xa8\xd4\x18\x02\x12\x14\n\x06\x63oarse\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rshow_archived\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08\x66rom_now\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"-\n\x15WatchNamespaceRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x32\x8a\x02\n\x0c\x45ventService\x12\x87\x01\n\x0bWatchEvents\x12\x1f.turnwire.v1.WatchEventsRequest\x1a\x1a.turnwire.v1.WatchResponse\"9\xda\x41\x06parent\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{parent=sessions/*}/events:watch0\x01\x12p\n\x0eWatchNamespace\x12\".turnwire.v1.WatchNamespaceRequest\x1a\x1a.turnwire.v1.WatchResponse\"\x1c\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/events:watch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fturnwire/v1/event_service.proto\x12\x0bturnwire.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x17turnwire/v1/event.proto\x1a\x19turnwire/v1/options.proto\"\xae\x01\n\x12WatchEventsRequest\x12-\n\x06parent\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnwire.dev/Session\x12\x1e\n\x0c\x61\x66ter_cursor\x18\x02 \x01(\tB\x08\xe2\x41\x01\x01\xa8\xd4\x18\x02\x12\x14\n\x06\x63oarse\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rshow_archived\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08\x66rom_now\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"]\n\x15WatchNamespaceRequest\x12\x14\n\x06\x66ilter\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x07session\x18\x02 \x01(\tB\x1d\xe2\x41\x01\x01\xfa\x41\x16\n\x14turnwire.dev/Session2\x8a\x02\n\x0c\x45ventService\x12\x87\x01\n\x0bWatchEvents\x12\x1f.turnwire.v1.WatchEventsRequest\x1a\x1a.turnwire.v1.WatchResponse\"9\xda\x41\x06parent\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{parent=sessions/*}/events:watch0\x01\x12p\n\x0eWatchNamespace\x12\".turnwire.v1.WatchNamespaceRequest\x1a\x1a.turnwire.v1.WatchResponse\"\x1c\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/events:watch0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHEVENTSREQUEST'].fields_by_name['from_now']._serialized_options = b'\342A\001\001'
   _globals['_WATCHNAMESPACEREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_WATCHNAMESPACEREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHNAMESPACEREQUEST'].fields_by_name['session']._loaded_options = None
+  _globals['_WATCHNAMESPACEREQUEST'].fields_by_name['session']._serialized_options = b'\342A\001\001\372A\026\n\024turnwire.dev/Session'
   _globals['_EVENTSERVICE'].methods_by_name['WatchEvents']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['WatchEvents']._serialized_options = b'\332A\006parent\260\324\030\001\202\323\344\223\002&\022$/v1/{parent=sessions/*}/events:watch'
   _globals['_EVENTSERVICE'].methods_by_name['WatchNamespace']._loaded_options = None
@@ -56,7 +58,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHEVENTSREQUEST']._serialized_start=216
   _globals['_WATCHEVENTSREQUEST']._serialized_end=390
   _globals['_WATCHNAMESPACEREQUEST']._serialized_start=392
-  _globals['_WATCHNAMESPACEREQUEST']._serialized_end=437
-  _globals['_EVENTSERVICE']._serialized_start=440
-  _globals['_EVENTSERVICE']._serialized_end=706
+  _globals['_WATCHNAMESPACEREQUEST']._serialized_end=485
+  _globals['_EVENTSERVICE']._serialized_start=488
+  _globals['_EVENTSERVICE']._serialized_end=754
 # @@protoc_insertion_point(module_scope)

@@ -67,8 +67,10 @@ class EventServiceServicer:
 
         It has no cursor: it begins with a GAP, and from then on misses nothing. List sessions after the first frame. Each
         session's events come in their order; between sessions there is none. Deltas and parts are left out: watch the
-        session for them.
-        Fails with FIELD_INVALID.
+        session for them. The sessions in its events, but for deleted ones, show what GetSession shows. When something that
+        serves an agent comes or goes, the sessions that can be served since, or no longer, the newest 500, come as a
+        `session_updated` of `servable`, without a cursor.
+        Fails with SESSION_NOT_FOUND, FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,8 +45,10 @@ class EventServiceStub:
 
     It has no cursor: it begins with a GAP, and from then on misses nothing. List sessions after the first frame. Each
     session's events come in their order; between sessions there is none. Deltas and parts are left out: watch the
-    session for them.
-    Fails with FIELD_INVALID.
+    session for them. The sessions in its events, but for deleted ones, show what GetSession shows. When something that
+    serves an agent comes or goes, the sessions that can be served since, or no longer, the newest 500, come as a
+    `session_updated` of `servable`, without a cursor.
+    Fails with SESSION_NOT_FOUND, FIELD_INVALID.
     """
 
 @_typing.type_check_only
@@ -65,8 +67,10 @@ class EventServiceAsyncStub(EventServiceStub):
 
     It has no cursor: it begins with a GAP, and from then on misses nothing. List sessions after the first frame. Each
     session's events come in their order; between sessions there is none. Deltas and parts are left out: watch the
-    session for them.
-    Fails with FIELD_INVALID.
+    session for them. The sessions in its events, but for deleted ones, show what GetSession shows. When something that
+    serves an agent comes or goes, the sessions that can be served since, or no longer, the newest 500, come as a
+    `session_updated` of `servable`, without a cursor.
+    Fails with SESSION_NOT_FOUND, FIELD_INVALID.
     """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -94,8 +98,10 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
 
         It has no cursor: it begins with a GAP, and from then on misses nothing. List sessions after the first frame. Each
         session's events come in their order; between sessions there is none. Deltas and parts are left out: watch the
-        session for them.
-        Fails with FIELD_INVALID.
+        session for them. The sessions in its events, but for deleted ones, show what GetSession shows. When something that
+        serves an agent comes or goes, the sessions that can be served since, or no longer, the newest 500, come as a
+        `session_updated` of `servable`, without a cursor.
+        Fails with SESSION_NOT_FOUND, FIELD_INVALID.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -76,7 +76,7 @@ def services(
         ),
         messages=MessageService(journal, page_bytes=page_bytes),
         turns=TurnService(journal, roster, terms, page_bytes=page_bytes),
-        events=EventService(journal, filter_characters=settings.limits.filter_characters),
+        events=EventService(journal, roster, filter_characters=settings.limits.filter_characters),
         attachments=AttachmentService(journal, settings.limits, clock),
         agents=AgentService(roster),
         nodes=NodeService(journal, nodes),

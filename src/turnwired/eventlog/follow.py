@@ -11,7 +11,7 @@ from turnwire.v1 import event_pb2, reason_pb2, session_pb2
 from turnwired.clock import Clock
 from turnwired.config.sections import Log
 from turnwired.errors import Fault
-from turnwired.eventlog.area import AreaFollower
+from turnwired.eventlog.area import AreaFollower, View
 from turnwired.eventlog.buffer import Live, Watcher, WatchFrame, frame_of
 from turnwired.eventlog.hub import Hub
 from turnwired.rules import cursors, names
@@ -96,10 +96,10 @@ class Follower:
                 yield frame
 
     def namespace(
-        self, caller: Caller, accepts: Callable[[session_pb2.Session], bool]
+        self, caller: Caller, accepts: Callable[[session_pb2.Session], bool], view: View, only: str = ""
     ) -> AsyncGenerator[WatchFrame, None]:
         """Follow the coarse events of a namespace's sessions, from now on. See `AreaFollower`."""
-        return AreaFollower(self._store, self._hub, self._clock, self._settings).follow(caller, accepts)
+        return AreaFollower(self._store, self._hub, self._clock, self._settings).follow(caller, accepts, view, only)
 
     @contextmanager
     def _walk(self, session: str, turn: str | None, *, coarse: bool = False) -> Iterator["_Walk"]:

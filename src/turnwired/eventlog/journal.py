@@ -13,6 +13,7 @@ from turnwired.bus.postgres import CHANNEL
 from turnwired.clock import Clock
 from turnwired.config.sections import Leases, Log
 from turnwired.errors import Fault
+from turnwired.eventlog.area import View
 from turnwired.eventlog.buffer import WatchFrame
 from turnwired.eventlog.flush import Flusher, Pen
 from turnwired.eventlog.follow import Follower
@@ -137,10 +138,10 @@ class Journal:
         return self._follower.begun(attach, rows)
 
     def follow_namespace(
-        self, caller: Caller, accepts: Callable[[session_pb2.Session], bool]
+        self, caller: Caller, accepts: Callable[[session_pb2.Session], bool], view: View, only: str = ""
     ) -> AsyncGenerator[WatchFrame, None]:
-        """Follow all sessions of a namespace that `accepts` takes. See `Follower.namespace`."""
-        return self._follower.namespace(caller, accepts)
+        """Follow all sessions of a namespace that `accepts` takes, or one. See `Follower.namespace`."""
+        return self._follower.namespace(caller, accepts, view, only)
 
     def drain(self) -> None:
         """End every follower with a frame that says to come back."""

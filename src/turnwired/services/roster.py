@@ -37,6 +37,13 @@ class Roster(Protocol):
         ...
 
 
+def servable(roster: Roster, namespace: str) -> frozenset[str]:
+    """The agents of a namespace that something serves now; `""` among them if that holds for sessions without one."""
+    online = [agent for agent in roster.agents(namespace) if agent.availability == Agent.AVAILABILITY_ONLINE]
+    # A session without an agent has the default one.
+    return frozenset({agent.name for agent in online} | {"" for agent in online if agent.default})
+
+
 def check_agent(roster: Roster, name: str, field: str, *, allow_unknown: bool) -> None:
     """Refuse an agent's name that a request gives in `field`, if it is set.
 

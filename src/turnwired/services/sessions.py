@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Concatenate, Final, ParamSpec
 
 from turnwire.v1 import session_service_pb2 as pb
-from turnwire.v1.agent_pb2 import Agent
 from turnwire.v1.session_pb2 import Session
 from turnwire.v1.session_service_pb2_grpc import SessionServiceServicer
 from turnwired.eventlog.journal import Journal
 from turnwired.services.call import Context, caller
 from turnwired.services.locks import locked
-from turnwired.services.roster import Roster, check_agent, check_patch
+from turnwired.services.roster import Roster, check_agent, check_patch, servable
 from turnwired.services.unimplemented import unimplemented
 from turnwired.store import session_batches, session_life, session_lists, sessions, transcripts
 from turnwired.store.tx import Tx
@@ -40,7 +39,11 @@ class SessionService(SessionServiceServicer):
 
     async def ListSessions(self, request: pb.ListSessionsRequest, _context: Context) -> pb.ListSessionsResponse:
         page = await self._journal.read(
-            session_lists.list_sessions, caller(), request, servable=self._servable(), page_bytes=self._page_bytes
+            session_lists.list_sessions,
+            caller(),
+            request,
+            servable=servable(self._roster, caller().namespace),
+            page_bytes=self._page_bytes,
         )
         for session in page.sessions:
             self._roster.overlay(session)
@@ -92,12 +95,3 @@ class SessionService(SessionServiceServicer):
     def _shown(self, session: Session) -> Session:
         self._roster.overlay(session)
         return session
-
-    def _servable(self) -> set[str]:
-        online = [
-            agent
-            for agent in self._roster.agents(caller().namespace)
-            if agent.availability == Agent.AVAILABILITY_ONLINE
-        ]
-        # A session without an agent has the default one.
-        return {agent.name for agent in online} | {"" for agent in online if agent.default}

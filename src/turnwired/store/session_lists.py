@@ -71,7 +71,7 @@ def list_sessions(
         size + 1,
     )
     count = fitting([row[-1] for row in found[:size]], page_bytes)
-    response = service.ListSessionsResponse(sessions=_read(db, [row[-2] for row in found[:count]]))
+    response = service.ListSessionsResponse(sessions=by_ids(db, [row[-2] for row in found[:count]]))
     if count < len(found):
         response.next_page_token = pages.token(request, tuple(found[count - 1][: len(keys)]))
     return response
@@ -145,9 +145,26 @@ def _active(servable: Collection[str]) -> Key:
     return Key(sql, int, descending=True, params=tuple(agents))
 
 
-def _read(db: Connection, ids: Sequence[str]) -> list[session_pb2.Session]:
+def by_ids(db: Connection, ids: Sequence[str]) -> list[session_pb2.Session]:
+    """Sessions by their ids, in their order; of what is gone since, none."""
     if not ids:
         return []
     query = SessionRow.select(SessionRow.id, SessionRow.generation, SessionRow.head, SessionRow.data)
     found = {row.id: rows.to_session(row) for row in query.where(SessionRow.id.in_(ids)).execute(db.peewee)}
-    return [found[session_id] for session_id in ids]
+    return [found[session_id] for session_id in ids if session_id in found]
+
+
+def of_agents(db: Connection, caller: Caller, agents: Collection[str], limit: int, only: str = "") -> list[str]:
+    """The ids of the newest live sessions of these agents, `""` for those without one; of `only`, if it is set."""
+    sql, params = where(caller, None)
+    if only:
+        sql, params = f"{sql} AND s.id = ?", [*params, only]
+    places = ",".join("?" * len(agents))
+    found = db.all(
+        f"SELECT s.id FROM session s WHERE {sql} AND s.agent IN ({places})"
+        " ORDER BY s.update_us DESC, s.id DESC LIMIT ?",
+        *params,
+        *sorted(agents),
+        limit,
+    )
+    return [row[0] for row in found]

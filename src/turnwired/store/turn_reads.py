@@ -46,6 +46,13 @@ def session_to_watch(db: Connection, caller: Caller, request: WatchEventsRequest
     return session_id
 
 
+def session_to_follow(db: Connection, caller: Caller, name: str) -> str:
+    """The id of the one session that a watch of a namespace means, archived or not. Raises SESSION_NOT_FOUND."""
+    ref = names.parse_session(name, "session")
+    session_id: str = rows.find_session(db, caller, ref, show_archived=True).id
+    return session_id
+
+
 def list_turns(
     db: Connection, caller: Caller, request: ListTurnsRequest, *, page_bytes: int = PAGE_BYTES
 ) -> ListTurnsResponse:

@@ -13,15 +13,7 @@ from turnwire.v1.message_pb2 import Message, Role
 from turnwire.v1.node_pb2 import Node
 from turnwire.v1.part_pb2 import Part, Text
 from turnwire.v1.session_pb2 import Session
-from turnwired.dialects.hapi.stream import (
-    Encoder,
-    Heard,
-    Wanted,
-    connected,
-    heartbeat,
-    session_of,
-    wants_session,
-)
+from turnwired.dialects.hapi.stream import Encoder, Wanted, connected, heartbeat, session_of
 
 NOW = 9_000
 ID = SESSION.removeprefix("sessions/")
@@ -30,7 +22,7 @@ ALL = Wanted(everything=True)
 
 
 def event(kind, **fields):
-    made = Event()
+    made = Event(time=Timestamp(seconds=NOW // 1_000))
     getattr(made, kind).SetInParent()
     getattr(made, kind).MergeFrom(type(getattr(made, kind))(**fields))
     return made
@@ -49,13 +41,10 @@ def updated(*changed, name=SESSION, **fields):
     return event("session_updated", session=session(name, **fields), changed=changed)
 
 
-def said(*events, encoder=None, wanted=ALL, read=None, changed=()):
-    """The frames of events, each with the session as it is read again where one is wanted."""
+def said(*events, encoder=None, wanted=ALL):
+    """The frames of events."""
     encoder = encoder or Encoder("default", wanted)
-    frames = []
-    for one in events:
-        whole = read if wants_session(one) else None
-        frames += encoder.feed(Heard(one, NOW, whole, changed))
+    frames = [frame for one in events for frame in encoder.feed(one)]
     assert all(not frame.event and not frame.id for frame in frames)
     return [json.loads(frame.data) for frame in frames]
 
@@ -110,20 +99,18 @@ def test_a_message_that_is_not_final_is_no_row():
 
 
 def test_the_title_of_the_first_prompt_comes_with_the_whole_session_behind_what_changed():
-    whole = session(generated_title="hi", running_turn="t", servable=True)
-    first = updated("generated_title", "state", generated_title="hi", running_turn="t")
-    frames = said(row(), first, read=whole)
+    first = updated("generated_title", "state", generated_title="hi", running_turn="t", servable=True)
+    frames = said(row(), first)
     assert kinds(frames) == ["message-received", "session-updated", "session-updated"]
     assert frames[1]["data"] == {"thinking": True, "updatedAt": 2_000}
-    assert frames[2]["data"]["metadata"]["name"] == "hi"
+    assert frames[2]["data"]["metadata"]["name"] == "hi" and frames[2]["data"]["active"]
     named = updated("generated_title", "state", generated_title="hi", running_turn="t", display_name="Mine")
-    assert not wants_session(named)
     assert len(said(named)) == 1
 
 
 @pytest.mark.parametrize("change", ["display_name", "agent", "pending_requests", "metadata.hapi", "labels.x", "labels"])
 def test_what_a_patch_cannot_tell_is_told_by_the_whole_session(change):
-    (frame,) = said(updated("state", change), read=session(display_name="Plan", servable=True))
+    (frame,) = said(updated("state", change, display_name="Plan", servable=True))
     assert (frame["type"], frame["sessionId"]) == ("session-updated", ID)
     assert frame["data"]["metadata"]["name"] == "Plan" and frame["data"]["activeAt"] == NOW
 
@@ -138,12 +125,9 @@ def test_what_a_patch_cannot_tell_is_told_by_the_whole_session(change):
     ],
 )
 def test_a_sessions_life_is_told_by_the_session_as_it_is(kind, told):
-    happened = event(kind, session=session())
-    (frame,) = said(happened, read=session(archive_time=Timestamp(seconds=4)))
+    (frame,) = said(event(kind, session=session(archive_time=Timestamp(seconds=4))))
     assert (frame["type"], frame["data"]["id"]) == (told, ID)
     assert frame["data"]["metadata"]["lifecycleState"] == "archived"
-    # One that is gone again by the time that it is read is told by an event that is still to come.
-    assert said(happened, read=None) == []
 
 
 def test_a_session_that_is_deleted_is_removed():
@@ -181,19 +165,22 @@ def node(present=True):
     return made
 
 
-def test_a_machine_that_comes_or_goes_is_told_with_the_sessions_that_it_makes_active_or_not():
+def test_a_machine_that_comes_or_goes_is_told():
     (frame,) = said(node())
     assert (frame["type"], frame["machineId"], frame["data"]["metadata"]["host"]) == ("machine-updated", "n1", "Box")
-    flipped = [session(servable=False), session(OTHER, servable=True)]
-    frames = said(node(present=False), changed=flipped)
-    assert frames[0] == {"type": "machine-updated", "machineId": "n1", "data": None, "namespace": "default"}
-    assert [frame["data"] for frame in frames[1:]] == [
+    assert said(node(present=False)) == [
+        {"type": "machine-updated", "machineId": "n1", "data": None, "namespace": "default"}
+    ]
+    assert kinds(said(node(), wanted=Wanted(machine="n1"))) == ["machine-updated"]
+    assert said(node(), wanted=Wanted(machine="n2")) == said(node(), wanted=Wanted(only=SESSION)) == []
+
+
+def test_a_session_that_becomes_active_or_no_longer_is_says_nothing_else():
+    frames = said(updated("servable"), updated("servable", servable=True))
+    assert [frame["data"] for frame in frames] == [
         {"active": False, "activeAt": 2_000},
         {"active": True, "activeAt": NOW},
     ]
-    assert kinds(said(node(), changed=flipped, wanted=Wanted(only=SESSION))) == ["session-updated"]
-    assert kinds(said(node(), wanted=Wanted(machine="n1"))) == ["machine-updated"]
-    assert said(node(), wanted=Wanted(machine="n2")) == []
 
 
 KEYS = {
@@ -231,7 +218,7 @@ def test_what_was_said_last_of_a_session_is_how_it_stands(steps):
 
 @given(storable_texts)
 def test_a_row_is_one_line_whatever_it_says(text):
-    (frame,) = Encoder("default", ALL).feed(Heard(row(text=text), NOW))
+    (frame,) = Encoder("default", ALL).feed(row(text=text))
     assert frame.encode().count(b"\n") == 2
     assert json.loads(frame.data)["message"]["content"]["text"] == text
 

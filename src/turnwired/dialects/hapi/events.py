@@ -8,17 +8,16 @@ from starlette.responses import Response
 from turnwire.v1.event_service_pb2 import WatchNamespaceRequest
 from turnwire.v1.node_service_pb2 import GetNodeRequest
 from turnwire.v1.session_service_pb2 import GetSessionRequest
-from turnwired.dialects.hapi import access, stream
-from turnwired.dialects.hapi.live import Listener, subscriptions
+from turnwired.dialects.hapi import access
+from turnwired.dialects.hapi.live import subscribed
 from turnwired.dialects.hapi.machines import EMBEDDED, node_name
 from turnwired.dialects.hapi.replies import settings
-from turnwired.dialects.hapi.stream import Encoder, Wanted
+from turnwired.dialects.hapi.stream import Encoder, Wanted, connected, heartbeat
 from turnwired.rules import names
 from turnwired.web import sse, streams
 from turnwired.web.calls import Caller
 from turnwired.web.responses import EventStream
 from turnwired.web.site import Site, site
-from turnwired.web.streams import Opened
 
 READER_SECONDS = 60.0
 """How long a reader may take nothing of what waits for it."""
@@ -29,20 +28,15 @@ async def events(request: Request) -> Response:
     here, who = site(request), access.caller(request, query=True)
     namespace = (await access.me(request, who)).namespace
     wanted = await _wanted(request, here, who)
-    opened = await streams.opened(who.stream(here.stubs.events.WatchNamespace, WatchNamespaceRequest()), here.clock)
-    subscription = here.ids.uuid()
-    listener = Listener(here, who, opened, wanted, subscription)
-    try:
-        await listener.begin()
-    except BaseException:
-        listener.cancel()
-        raise
-    subscriptions(here).add(subscription, namespace)
+    # One that tells of all is asked for all; of one that tells of no session, the encoder leaves out what comes.
+    call = WatchNamespaceRequest(session="" if wanted.everything else wanted.only)
+    watch = await streams.opened(who.stream(here.stubs.events.WatchNamespace, call), here.clock)
+    subscription, stream = subscribed(here, watch, namespace)
     content = streams.encoded(
-        Opened(listener, None, listener),
+        stream,
         Encoder(namespace, wanted),
         here.clock,
-        opening=sse.encode([stream.connected(subscription)]),
+        opening=sse.encode([connected(subscription)]),
         ping=partial(_heartbeat, here, namespace),
         ping_seconds=settings(request).heartbeat_seconds,
         steady=True,
@@ -64,4 +58,4 @@ async def _wanted(request: Request, here: Site, who: Caller) -> Wanted:
 
 
 def _heartbeat(here: Site, namespace: str) -> bytes:
-    return stream.heartbeat(namespace, here.clock.now_us() // 1_000).encode()
+    return heartbeat(namespace, here.clock.now_us() // 1_000).encode()

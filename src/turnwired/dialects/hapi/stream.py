@@ -1,11 +1,11 @@
 """Events of a namespace in the clients' words: data, each a JSON object. Source: contracts/hapi.md, section 7."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from turnwire.v1.event_pb2 import Event, SessionUpdated
+from turnwire.v1.event_pb2 import Event, NodeChanged, SessionUpdated
 from turnwire.v1.message_pb2 import Message
 from turnwire.v1.session_pb2 import Session
 from turnwired.dialects.hapi.machines import machine_record, present
@@ -18,6 +18,7 @@ _REMEMBERED: Final = 10_000
 """Sessions of which a stream knows what it said last."""
 
 _TITLE: Final = "generated_title"
+_SERVABLE: Final = "servable"
 _WHOLE: Final = frozenset({"display_name", "agent", "pending_requests"})
 _WHOLE_OF: Final = ("metadata", "labels")
 _LIFE: Final = frozenset({"session_created", "session_archived", "session_unarchived", "session_undeleted"})
@@ -34,11 +35,6 @@ class Wanted:
     machine: str = ""
     """A machine's id."""
 
-    @property
-    def sessions(self) -> bool:
-        """Whether it tells of any session."""
-        return self.everything or bool(self.only)
-
     def session(self, name: str) -> bool:
         """Whether it tells of a session, by its name; an empty one is none."""
         return bool(name) and (self.everything or name == self.only)
@@ -46,19 +42,6 @@ class Wanted:
     def of_machine(self, machine_id: str) -> bool:
         """Whether it tells of a machine."""
         return self.everything or machine_id == self.machine
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """An event, and what a stream needs besides to tell of it."""
-
-    event: Event
-    now: int
-    """When it was heard, in milliseconds."""
-    session: Session | None = None
-    """Of an event that `wants_session`: its session as it is."""
-    changed: Sequence[Session] = ()
-    """Of a node's coming or going: the sessions that can be served since, or no longer, as they are."""
 
 
 def session_of(event: Event) -> str:
@@ -76,13 +59,6 @@ def session_of(event: Event) -> str:
             return _parent(event.messages_removed.messages[0].name)
         case _:
             return ""
-
-
-def wants_session(event: Event) -> bool:
-    """Whether an event is told by the whole session."""
-    if event.HasField("session_updated"):
-        return _is_whole(event.session_updated) or _is_titled(event.session_updated)
-    return event.WhichOneof("kind") in _LIFE
 
 
 def connected(subscription: str) -> Frame:
@@ -106,22 +82,22 @@ class Encoder:
         self._grown: set[str] = set()
         """Sessions of which a row was told, and not yet when they changed."""
 
-    def feed(self, heard: Heard) -> list[Frame]:
+    def feed(self, event: Event) -> list[Frame]:
         """The frames of one event; none for what this stream does not tell of."""
-        return list(self._frames(heard))
+        return list(self._frames(event))
 
     def finish(self, error: str = "") -> list[Frame]:  # noqa: ARG002 (a reader that is cut off comes back by itself)
         """Nothing: a stream has no last word."""
         return []
 
-    def _frames(self, heard: Heard) -> Iterator[Frame]:
-        event = heard.event
+    def _frames(self, event: Event) -> Iterator[Frame]:
         if event.HasField("node_changed"):
-            yield from self._node(heard)
+            yield from self._node(event.node_changed)
             return
         name = session_of(event)
         if not self._wanted.session(name):
             return
+        now = millis(event.time)
         match event.WhichOneof("kind"):
             case "message_created":
                 yield from self._row(name, event.message_created.message)
@@ -134,44 +110,51 @@ class Encoder:
                 self._thinking.pop(name, None)
                 self._grown.discard(name)
                 yield self._frame("session-removed", sessionId=id_of(name))
-            case "session_updated" if not _is_whole(event.session_updated):
-                yield from self._patched(name, event.session_updated)
-                if heard.session is not None:
-                    yield self._whole("session-updated", heard.session, heard.now)
-            case "session_created" | "session_undeleted" if heard.session is not None:
-                yield self._whole("session-added", heard.session, heard.now)
-            case "session_updated" | "session_archived" | "session_unarchived" if heard.session is not None:
-                yield self._whole("session-updated", heard.session, heard.now)
+            case "session_updated":
+                yield from self._updated(name, event.session_updated, now)
+            case "session_created":
+                yield self._whole("session-added", event.session_created.session, now)
+            case "session_undeleted":
+                yield self._whole("session-added", event.session_undeleted.session, now)
+            case "session_archived":
+                yield self._whole("session-updated", event.session_archived.session, now)
+            case "session_unarchived":
+                yield self._whole("session-updated", event.session_unarchived.session, now)
 
     def _row(self, name: str, message: Message) -> Iterator[Frame]:
         if message.seq:
             self._remember(self._grown, name)
             yield self._frame("message-received", sessionId=id_of(name), message=message_record(message))
 
-    def _patched(self, name: str, updated: SessionUpdated) -> Iterator[Frame]:
+    def _updated(self, name: str, updated: SessionUpdated, now: int) -> Iterator[Frame]:
+        if list(updated.changed) == [_SERVABLE]:
+            data = {"active": updated.session.servable, "activeAt": active_at(updated.session, now)}
+            yield self._frame("session-updated", sessionId=id_of(name), data=data)
+            return
+        whole = _is_whole(updated)
+        if not whole:
+            yield from self._patched(name, updated.session)
+        if whole or _is_titled(updated):
+            yield self._whole("session-updated", updated.session, now)
+
+    def _patched(self, name: str, session: Session) -> Iterator[Frame]:
         """What changed of a session but its metadata: that it thinks, and when it last did anything."""
-        busy = thinking(updated.session)
+        busy = thinking(session)
         if self._thinking.get(name) == busy and name not in self._grown:
             return
         self._said(name, busy=busy)
-        data = {"thinking": busy, "updatedAt": millis(updated.session.update_time)}
+        data = {"thinking": busy, "updatedAt": millis(session.update_time)}
         yield self._frame("session-updated", sessionId=id_of(name), data=data)
 
     def _whole(self, kind: str, session: Session, now: int) -> Frame:
         self._said(session.name, busy=thinking(session))
         return self._frame(kind, sessionId=id_of(session.name), data=session_record(session, now))
 
-    def _node(self, heard: Heard) -> Iterator[Frame]:
-        changed = heard.event.node_changed
+    def _node(self, changed: NodeChanged) -> Iterator[Frame]:
         machine_id = id_of(changed.node.name)
         if self._wanted.of_machine(machine_id):
-            here = present(changed)
-            shown = machine_record(changed.node, self._namespace) if here else None
+            shown = machine_record(changed.node, self._namespace) if present(changed) else None
             yield self._frame("machine-updated", machineId=machine_id, data=shown)
-        for session in heard.changed:
-            if self._wanted.session(session.name):
-                data = {"active": session.servable, "activeAt": active_at(session, heard.now)}
-                yield self._frame("session-updated", sessionId=id_of(session.name), data=data)
 
     def _said(self, name: str, *, busy: bool) -> None:
         self._grown.discard(name)

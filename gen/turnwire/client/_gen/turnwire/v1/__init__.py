@@ -2232,6 +2232,11 @@ class Assign(betterproto2.Message):
     True if there are older messages than `history` holds.
     """
 
+    traceparent: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    The W3C `traceparent` to go on with: spans of the node's work on the turn belong under it. Empty: there is none.
+    """
+
 
 default_message_pool.register_message("turnwire.v1", "Assign", Assign)
 
@@ -6052,6 +6057,12 @@ class WatchNamespaceRequest(betterproto2.Message):
     An AIP-160 filter over sessions, as in ListSessions. Empty: all.
     """
 
+    session: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    A session, `sessions/{session}` or one of its other forms, archived or not: nothing of other sessions is told. Empty:
+    any.
+    """
+
 
 default_message_pool.register_message("turnwire.v1", "WatchNamespaceRequest", WatchNamespaceRequest)
 
@@ -6353,8 +6364,10 @@ class EventServiceStub(betterproto2_grpclib.ServiceStub):
 
         It has no cursor: it begins with a GAP, and from then on misses nothing. List sessions after the first frame. Each
         session's events come in their order; between sessions there is none. Deltas and parts are left out: watch the
-        session for them.
-        Fails with FIELD_INVALID.
+        session for them. The sessions in its events, but for deleted ones, show what GetSession shows. When something that
+        serves an agent comes or goes, the sessions that can be served since, or no longer, the newest 500, come as a
+        `session_updated` of `servable`, without a cursor.
+        Fails with SESSION_NOT_FOUND, FIELD_INVALID.
         """
 
         async for response in self._unary_stream(
