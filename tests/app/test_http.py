@@ -50,12 +50,19 @@ CLOSE = b"host: x\r\nconnection: close\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    "path", ["/nowhere", "/api/v2/x", "/healthz/", "//", "/%2e%2e/etc/passwd", "/alumiax/api/v1/sessions"]
+    "path", ["/nowhere", "/api/v1/x", "/healthz/", "//", "/%2e%2e/etc/passwd", "/alumiax/api/v1/sessions"]
 )
 async def test_a_path_that_nobody_has_is_404_in_json(server, path):
     answer = await raw(server, b"GET %b HTTP/1.1\r\n" % path.encode() + CLOSE)
     assert status(answer) == 404
     assert body(answer) == {"code": 5, "message": "Not Found", "details": []}
+
+
+# Source: decisions.md, A26.
+@pytest.mark.parametrize("path", ["/api", "/api/v2/x", "/api/v1x", "/cli/x"])
+async def test_what_nobody_has_of_the_paths_that_are_hapis_is_404_as_it_says_so(server, path):
+    answer = await raw(server, b"GET %b HTTP/1.1\r\n" % path.encode() + CLOSE)
+    assert (status(answer), body(answer)) == (404, {"error": "Not found"})
 
 
 @pytest.mark.parametrize(
