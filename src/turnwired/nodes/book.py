@@ -89,7 +89,9 @@ class Book:
         if entry is None:
             silent = max(0.0, (self._clock.now_us() - stored.seen_us) / 1_000_000)
             heard = self._clock.monotonic() - silent
-            entry = Entry(stored.namespace, stored.node, stored.connection, heard)
+            # A connection of this process that has no entry is over, though its row may not say so yet.
+            over = (stored.connection or "").startswith(self._ours)
+            entry = Entry(stored.namespace, stored.node, "" if over else stored.connection, heard)
         return self._view(entry)
 
     def joined(self, stored: Stored, agents: Iterable[ServedAgent]) -> None:
