@@ -149,7 +149,7 @@ async def test_an_expired_call_is_504_and_its_handler_is_cut_short(kind):
 def test_a_call_that_the_server_reset_after_its_deadline_expired(expired, wanted):
     error = grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, Metadata(("x", "1")), Metadata(), "RST_STREAM")
     problem = from_call(error, expired=expired)
-    assert (problem.code, problem.message) == wanted
+    assert (problem.status.code, problem.status.message) == wanted
     assert problem.initial == (("x", "1"),)
 
 

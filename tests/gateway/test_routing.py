@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tests.gateway.protos import described
 from tests.gateway.stack import ask, descriptors, parity, parity_gateway
-from turnwired.gateway import Descriptors, Unescape, routes
+from turnwired.gateway import Descriptors, Unescape, routes, templates
 from turnwired.gateway.bindings import Table
 from turnwired.gateway.status import Problem
-from turnwired.gateway.templates import Template, components
+from turnwired.gateway.templates import Template
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 
@@ -20,7 +20,7 @@ FORM = ("Content-Type", "application/x-www-form-urlencoded")
 def matched(template, path, mode=Unescape.LEGACY):
     """The variables of a template over a path, its verb left aside."""
     parsed = Template.parse(template)
-    values = parsed.match(components(path.encode("latin-1"), mode), mode)
+    values = parsed.match(templates.matched(path.encode("latin-1"), mode), mode)
     return None if values is None else dict(zip([at.path for at in parsed.variables], values, strict=True))
 
 
@@ -206,9 +206,7 @@ async def test_only_http_is_served():
 
 def test_routes_of_one_method_are_tried_last_declared_first():
     table = Table(routes(descriptors(parity())), Unescape.LEGACY)
-    found = {
-        path: table.find("GET", path.split("/")) for path in ("v1/early/special", "v1/late/special", "v1/verbs/7:run")
-    }
+    found = {path: table.find("GET", path) for path in ("/v1/early/special", "/v1/late/special", "/v1/verbs/7:run")}
     assert [route.rpc.name for route, _ in found.values()] == ["OrderVariableSecond", "OrderLiteralSecond", "GetVerb"]
 
 
@@ -218,7 +216,7 @@ PATHS = st.lists(st.sampled_from(["a", "b", "ab", "", "c", "a:a", ":a", "b:b:a"]
 
 
 @given(st.lists(st.tuples(st.lists(PIECES, min_size=1, max_size=4), VERBS), min_size=1, max_size=8), PATHS)
-def test_the_index_finds_what_trying_every_route_finds(made, path):
+def test_the_table_finds_what_comparing_component_by_component_finds(made, path):
     found = []
     for number, (pieces, verb) in enumerate(made):
         try:
@@ -226,7 +224,8 @@ def test_the_index_finds_what_trying_every_route_finds(made, path):
         except ValueError:
             continue
         found.append(Indexed(str(number), template))
-    assert outcome(lambda: Table(found, Unescape.LEGACY).find("GET", path)) == outcome(lambda: tried(found, path))
+    table = Table(found, Unescape.LEGACY)
+    assert outcome(lambda: table.find("GET", "/" + "/".join(path))) == outcome(lambda: tried(found, path))
 
 
 class Indexed:
@@ -247,17 +246,25 @@ def tried(found, path):
             if not path[-1].endswith(f":{verb}"):
                 continue
             parts = [*path[:-1], path[-1].removesuffix(f":{verb}")]
-        values = route.template.match(parts, Unescape.LEGACY)
-        if values is not None:
-            return route, values
+        segments = route.template.segments
+        if "**" in segments:
+            at = segments.index("**")
+            end = len(parts) - (len(segments) - at - 1)
+            parts = [*parts[:at], "/".join(parts[at:end]), *parts[end:]] if end >= at else []
+        if len(parts) == len(segments) and all(map(takes, segments, parts)):
+            return route, ["/".join(parts[variable.start : variable.end]) for variable in route.template.variables]
     return None
+
+
+def takes(segment, part):
+    return segment in {"*", "**", part}
 
 
 def outcome(search):
     try:
         found = search()
     except Problem as problem:
-        return problem.code
+        return problem.status.code
     return found and (found[0].name, found[1])
 
 

@@ -17,7 +17,7 @@ from turnwired.gateway.endpoints import Api, Endpoint
 from turnwired.gateway.headers import Headers
 from turnwired.gateway.query import form
 from turnwired.gateway.status import Pairs, Problem, bad_request
-from turnwired.gateway.templates import Unescape, components
+from turnwired.gateway.templates import Unescape, matched
 
 JSON, EVENTS, FORM = "application/json", "text/event-stream", "application/x-www-form-urlencoded"
 # grpcio hides it, Go passes it on.
@@ -72,21 +72,21 @@ class Gateway:
         except Problem as problem:
             code, text = self._error(problem)
             lines = headers.outgoing(problem.initial)
-            if problem.code == status.UNAUTHENTICATED:
-                lines.append((b"www-authenticate", headers.safe(problem.message)))
+            if problem.status.code == status.UNAUTHENTICATED:
+                lines.append((b"www-authenticate", headers.safe(problem.status.message)))
             await _respond(send, code, lines, (text.encode(), JSON), _trailers(scope, problem.trailing))
         except _GoneError:
             return
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        parts, method, fields = components(_path(scope), self._unescape), scope["method"], None
+        path, method, fields = matched(_path(scope), self._unescape), scope["method"], None
         content_type = headers.header(scope, b"content-type")
         is_form = content_type.partition(";")[0].strip().lower() == FORM
         falls_back = method == "POST" and content_type == FORM
         if falls_back and (override := headers.header(scope, b"x-http-method-override")):
             method, falls_back, fields = override.upper(), False, form(await self._body(receive))
-        if (found := self._table.find(method, parts)) is None:
-            if (found := self._table.find_other(method, parts)) is None:
+        if (found := self._table.find(method, path)) is None:
+            if (found := self._table.find_other(method, path)) is None:
                 raise Problem(status.NOT_FOUND, "Not Found")
             if not falls_back or found[0].method != "GET":
                 raise Problem(status.UNIMPLEMENTED, "Method Not Allowed")
@@ -215,8 +215,8 @@ class Gateway:
     def _error(self, problem: Problem) -> tuple[int, str]:
         """A problem's HTTP status and JSON."""
         try:
-            return problem.http, self._api.marshaller.error(problem)
-        except Problem:
+            return problem.http, self._api.error_text(problem.status)
+        except ValueError:
             return 500, '{"code": 13, "message": "failed to marshal error message"}'
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
-from turnwired.gateway.descriptors import Descriptors, Msg, map_entry
+from turnwired.gateway.descriptors import Descriptors
 from turnwired.gateway.status import NOT_FOUND, Problem
 from turnwired.gateway.templates import Template, Unescape
+from turnwired.protojson.types import Msg, map_entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,64 +90,30 @@ def resolve(message: Descriptor, path: str) -> FieldDescriptor:
 
 
 class Table:
-    """Routes by HTTP method, tried last declared first, found by their first two literals."""
+    """Routes by HTTP method, tried last declared first."""
 
     def __init__(self, found: Sequence[Route], mode: Unescape) -> None:
         self._mode = mode
-        methods = dict.fromkeys(route.method for route in found)
-        self._methods = {at: _Method([route for route in reversed(found) if route.method == at]) for at in methods}
+        self._methods: dict[str, list[Route]] = {}
+        for route in reversed(found):
+            self._methods.setdefault(route.method, []).append(route)
 
-    def find(self, method: str, parts: list[str], *, other: bool = False) -> tuple[Route, list[str]] | None:
+    def find(self, method: str, path: str, *, other: bool = False) -> tuple[Route, list[str]] | None:
         """The route of a method that takes the path, with its variables' values. Raises Problem 400, and 404 where
         the last component is nothing but a verb, unless it is only asked whether an `other` method has a route.
         """
-        if (routed := self._methods.get(method)) is None:
-            return None
-        last = parts[-1]
-        # A last component that is nothing but a verb ends the search at the first route with it, wherever that lies.
-        for route in routed.all if last.startswith(":") else routed.candidates(parts):
-            tried, verb = parts, route.template.verb
-            if verb:
-                if not last.endswith(f":{verb}") or (other and len(last) == len(verb) + 1):
-                    continue
-                if len(last) == len(verb) + 1:
+        last = path.rpartition("/")[2]
+        verb = last[1:] if last.startswith(":") else None
+        for route in self._methods.get(method, ()):
+            # Nothing but a verb ends the search at the first route with it, wherever that lies.
+            if verb and route.template.verb == verb:
+                if not other:
                     raise Problem(NOT_FOUND, "Not Found")
-                tried = [*parts[:-1], last[: -len(verb) - 1]]
-            if (values := route.template.match(tried, self._mode)) is not None:
+            elif (values := route.template.match(path, self._mode)) is not None:
                 return route, values
         return None
 
-    def find_other(self, method: str, parts: list[str]) -> tuple[Route, list[str]] | None:
+    def find_other(self, method: str, path: str) -> tuple[Route, list[str]] | None:
         """The same under any other method; GET first, as only that may stand in for a form's POST."""
         others = sorted(self._methods.keys() - {method}, key=lambda name: (name != "GET", name))
-        return next((found for other in others if (found := self.find(other, parts, other=True))), None)
-
-
-class _Method:
-    """One HTTP method's routes in the order of trying, and what the first two components leave of them."""
-
-    def __init__(self, ordered: list[Route]) -> None:
-        self.all = ordered
-        pairs = [(route, _literal(route.template, 0), _literal(route.template, 1)) for route in ordered]
-        # None stands for a component that is none of the literals.
-        self._firsts = {None, *(first for _, first, _ in pairs)}
-        self._seconds = {None, *(second for _, _, second in pairs)}
-        self._index = {
-            (one, two): [route for route, first, second in pairs if first in {one, None} and second in {two, None}]
-            for one in self._firsts
-            for two in self._seconds
-        }
-
-    def candidates(self, parts: list[str]) -> list[Route]:
-        first = parts[0] if parts[0] in self._firsts else None
-        return self._index[first, parts[1] if len(parts) > 1 and parts[1] in self._seconds else None]
-
-
-def _literal(template: Template, index: int) -> str | None:
-    """What the component at an index must be, its verb included; None if that is open."""
-    # As ** may be nothing, what stands before it may be last, and then has the verb or not.
-    open_from = len(template.segments) if template.deep < 0 else template.deep - bool(template.verb)
-    if index >= open_from or template.segments[index] == "*":
-        return None
-    last = index == len(template.segments) - 1
-    return template.segments[index] + (f":{template.verb}" if last and template.verb else "")
+        return next((found for other in others if (found := self.find(other, path, other=True))), None)

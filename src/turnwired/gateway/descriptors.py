@@ -1,51 +1,34 @@
 """What a server offers, as descriptors: from a FileDescriptorSet or from its reflection service."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf import descriptor_database, descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.rpc import error_details_pb2  # noqa: F401 (details of errors are found by name)
 from grpc_reflection.v1alpha import reflection_pb2
 
-File = descriptor_pb2.FileDescriptorProto
-Msg = Any  # a message whose type is known by its descriptor alone
+from turnwired.protojson.types import Types, message_class
 
-_FILES = [
-    import_module(f"google.protobuf.{name}_pb2").DESCRIPTOR.message_types_by_name.values()
-    for name in ("any", "duration", "empty", "field_mask", "struct", "timestamp", "wrappers")
-]
-WRAPPERS = frozenset(message.full_name for message in _FILES[-1])
-# What has a JSON form of its own: in an Any it stands under "value".
-KNOWN = frozenset(message.full_name for messages in _FILES for message in messages)
-NULL_VALUE = "google.protobuf.NullValue"
+File = descriptor_pb2.FileDescriptorProto
+
 # The gRPC runtime's own services are never part of the API that a server offers.
 _RUNTIME = "grpc."
 
 
-class Descriptors:
+class Descriptors(Types):
     """A pool with all files of an API, and its services in the order in which their routes are declared."""
 
     def __init__(self, files: Iterable[File]) -> None:
-        """Take the files with all that they import, in any order. Raises KeyError for an import that is not there."""
+        """Take the files with all that they import, in any order. Raises TypeError for an import that is not there."""
         # By name: the order of the routes must not depend on where the files came from.
         self.files = {file.name: file for file in sorted(files, key=lambda file: file.name)}
-        self.pool = descriptor_pool.DescriptorPool()
-        self._fields: dict[Descriptor, Mapping[str, FieldDescriptor]] = {}
-        added: set[str] = set()
-
-        def add(name: str) -> None:
-            if name not in added:
-                added.add(name)
-                for needed in self.files[name].dependency:
-                    add(needed)
-                self.pool.AddSerializedFile(self.files[name].SerializeToString())
-
-        for name in self.files:
-            add(name)
+        database = descriptor_database.DescriptorDatabase()
+        for file in self.files.values():
+            database.Add(file)
+        super().__init__(descriptor_pool.DescriptorPool(database))
         self.services = [
             self.pool.FindFileByName(name).services_by_name[service.name]
             for name, file in self.files.items()
@@ -71,25 +54,6 @@ class Descriptors:
                 raise
         return cls(await _reflected(channel, "v1alpha", seconds))
 
-    def message_class(self, descriptor: Descriptor) -> type[Msg]:
-        return message_factory.GetMessageClass(descriptor)
-
-    def find(self, name: str) -> Descriptor | None:
-        """A message type by its full name: one of the API, else one that this process has imported."""
-        for pool in (self.pool, descriptor_pool.Default()):
-            try:
-                return pool.FindMessageTypeByName(name)
-            except KeyError:
-                continue
-        return None
-
-    def fields(self, descriptor: Descriptor) -> Mapping[str, FieldDescriptor]:
-        """A message's fields by JSON name and by proto name."""
-        if (fields := self._fields.get(descriptor)) is None:
-            fields = {field.json_name: field for field in descriptor.fields} | dict(descriptor.fields_by_name)
-            self._fields[descriptor] = fields
-        return fields
-
     def option(self, described: FieldDescriptor | MethodDescriptor, extension: str) -> Any:
         """An option's value by its extension's full name; None where it is not set, or the API does not know it."""
         if not described.has_options:
@@ -99,20 +63,8 @@ class Descriptors:
         except KeyError:
             return None
         # The runtime parses options with the default pool, which may not know the extension: parse them once more.
-        options = self.message_class(handle.containing_type).FromString(described.GetOptions().SerializeToString())
+        options = message_class(handle.containing_type).FromString(described.GetOptions().SerializeToString())
         return options.Extensions[handle] if handle.is_repeated or options.HasExtension(handle) else None
-
-
-def map_entry(field: FieldDescriptor) -> Sequence[FieldDescriptor]:
-    """The key and the value of a map; empty for any other field."""
-    entry = field.message_type
-    return entry.fields if entry is not None and entry.GetOptions().map_entry else ()
-
-
-def in_oneof(field: FieldDescriptor) -> str:
-    """The oneof that a field was written in; empty for none, and for the one that `optional` makes."""
-    oneof = field.containing_oneof
-    return "" if oneof is None or (len(oneof.fields) == 1 and oneof.name == f"_{field.name}") else oneof.name
 
 
 async def _reflected(channel: grpc.aio.Channel, version: str, seconds: float) -> list[File]:

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 import grpc
+from google.rpc import status_pb2
 
 from turnwired.gateway.bindings import Route, resolve
-from turnwired.gateway.descriptors import Descriptors, Msg
-from turnwired.gateway.marshal import Marshaller
+from turnwired.gateway.descriptors import Descriptors
 from turnwired.gateway.query import Query
-from turnwired.gateway.unmarshal import NOTHING, Unmarshaller, first_value
+from turnwired.gateway.status import UNKNOWN, Problem
+from turnwired.protojson.marshal import Marshaller
+from turnwired.protojson.types import Msg, message_class
+from turnwired.protojson.unmarshal import NOTHING, Unmarshaller, first_value
 
 # The values of the option that marks what a field means to a stream that can be resumed.
 CURSOR, RESUME, NOTHING_FOLLOWS = 1, 2, 3
@@ -21,6 +24,7 @@ class Api:
         self.descriptors, self.stream_role = descriptors, stream_role
         self.marshaller, self.unmarshaller = Marshaller(descriptors), Unmarshaller(descriptors)
         self.query = Query(descriptors, self.unmarshaller)
+        self.error_text = self.marshaller.message(status_pb2.Status.DESCRIPTOR)
 
     def marked(self, route: Route, role: int) -> str:
         """The field of a route's request or reply that has a role; empty if none has."""
@@ -34,7 +38,7 @@ class Endpoint:
 
     def __init__(self, route: Route, channel: grpc.aio.Channel, api: Api) -> None:
         self.route, self._query, rpc = route, api.query, route.rpc
-        self._input, reply = map(api.descriptors.message_class, (rpc.input_type, rpc.output_type))
+        self._input, reply = map(message_class, (rpc.input_type, rpc.output_type))
         self.call = (channel.unary_stream if rpc.server_streaming else channel.unary_unary)(
             f"/{route.name}", request_serializer=self._input.SerializeToString, response_deserializer=reply.FromString
         )
@@ -83,7 +87,10 @@ class Endpoint:
         if self.raw:
             body = getattr(reply, self._picked.name) if self._picked else reply
             return body.data, body.content_type
-        return self._text(reply).encode(), "application/json"
+        try:
+            return self._text(reply).encode(), "application/json"
+        except ValueError as error:
+            raise Problem(UNKNOWN, f"cannot write the reply as JSON: {error}") from error
 
     def cursor(self, reply: Msg) -> str:
         """The text of a reply's cursor; empty where it has none that an SSE `id:` line can carry."""

@@ -5,8 +5,8 @@ import re
 
 from starlette.types import Scope
 
-from turnwired.gateway import scalars
 from turnwired.gateway.status import Pairs, bad_request
+from turnwired.protojson import scalars
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -7,10 +7,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor import FieldDescriptor as F
 from google.rpc import status_pb2
 
-from turnwired.gateway import scalars
 from turnwired.gateway.bindings import Route, resolve, routes
-from turnwired.gateway.descriptors import NULL_VALUE, WRAPPERS, Descriptors, Msg, map_entry
+from turnwired.gateway.descriptors import Descriptors
 from turnwired.gateway.endpoints import NOTHING_FOLLOWS, RESUME, Api
+from turnwired.protojson import scalars
+from turnwired.protojson.types import NULL_VALUE, WRAPPERS, Msg, map_entry
 
 Schema = dict[str, Any]
 

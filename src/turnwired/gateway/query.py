@@ -10,12 +10,12 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor import FieldDescriptor as F
 
-from turnwired.gateway import scalars
-from turnwired.gateway.descriptors import WRAPPERS, Descriptors, Msg, in_oneof, map_entry
-from turnwired.gateway.scalars import quoted
 from turnwired.gateway.status import bad_request
 from turnwired.gateway.templates import unescaped
-from turnwired.gateway.unmarshal import MAX_DEPTH, Json, Object, Unmarshaller, first_value
+from turnwired.protojson import scalars
+from turnwired.protojson.scalars import quoted
+from turnwired.protojson.types import WRAPPERS, Msg, Types, in_oneof, map_entry, message_class
+from turnwired.protojson.unmarshal import MAX_DEPTH, Json, Object, Unmarshaller, first_value
 
 _BRACKETS = re.compile(r"(.*)\[(.*)\]", re.DOTALL)
 _FREE = frozenset({"google.protobuf.Struct", "google.protobuf.Value"})
@@ -35,8 +35,8 @@ def form(data: bytes) -> dict[str, list[str]]:
 class Query:
     """Sets fields by their paths from texts."""
 
-    def __init__(self, descriptors: Descriptors, unmarshaller: Unmarshaller) -> None:
-        self._descriptors, self._unmarshaller = descriptors, unmarshaller
+    def __init__(self, types: Types, unmarshaller: Unmarshaller) -> None:
+        self._types, self._unmarshaller = types, unmarshaller
 
     def parameters(self, message: Msg, values: Mapping[str, list[str]], bound: Sequence[Sequence[str]]) -> None:
         """Set what a query says, but for paths that begin with one that body or path have `bound`."""
@@ -49,7 +49,7 @@ class Query:
     def _proto_names(self, descriptor: Descriptor | None, path: list[str]) -> list[str]:
         names = []
         for name in path:
-            field = self._descriptors.fields(descriptor).get(name) if descriptor else None
+            field = self._types.fields(descriptor).get(name) if descriptor else None
             if field is None:
                 return path
             names.append(field.name)
@@ -61,7 +61,7 @@ class Query:
         if len(path) > MAX_DEPTH:
             raise ValueError("invalid path: nested too deeply")
         for left, name in zip(range(len(path) - 1, -1, -1), path, strict=True):
-            if (field := self._descriptors.fields(message.DESCRIPTOR).get(name)) is None:
+            if (field := self._types.fields(message.DESCRIPTOR).get(name)) is None:
                 return
             chosen = message.WhichOneof(oneof) if (oneof := in_oneof(field)) else None
             if chosen is not None and (field.message_type is None or chosen != field.name):
@@ -115,7 +115,7 @@ class Query:
         top = not depth
         if field.message_type is None:
             return _scalar(field, text, top=top)
-        message: Msg = self._descriptors.message_class(field.message_type)()
+        message: Msg = message_class(field.message_type)()
         name = field.message_type.full_name
         if name in WRAPPERS:
             message.value = _scalar(field.message_type.fields[0], text, top=top)
@@ -137,7 +137,7 @@ class Query:
             yield path
             return
         for key, item in value:
-            if (field := self._descriptors.fields(message).get(key)) is None:
+            if (field := self._types.fields(message).get(key)) is None:
                 raise ValueError(f"could not find field {quoted(key)} in {quoted(message.full_name)}")
             child = f"{path}.{field.name}" if path else field.name
             kind = field.message_type.full_name if field.message_type and not field.is_repeated else ""

@@ -27,8 +27,9 @@ class Problem(Exception):
     def __init__(self, code: int, message: str, details: Sequence[any_pb2.Any] = (), http: int = 0) -> None:
         super().__init__(message)
         # What came in as bytes outside UTF-8 may be quoted here.
-        self.code, self.message = code, message.encode(errors="replace").decode()
-        self.details, self.http = details, http or HTTP[code]
+        message = message.encode(errors="replace").decode()
+        self.status = status_pb2.Status(code=code, message=message, details=details)
+        self.http = http or HTTP[code]
 
 
 def bad_request(message: str) -> Problem:

@@ -1,7 +1,6 @@
 """Path templates of google.api.http. Source: contracts/gateway.md, section 1."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import quote, unquote_to_bytes
@@ -14,7 +13,7 @@ _FIELD_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _TEMPLATE = re.compile(r"/(?:(.*\})(?::([^{}/]+))?|(.*?)(?::([^{}/:]+))?)")
 _SLASH = re.compile(r"/(?![^{]*\})")
 _VARIABLE = re.compile(r"\{([^{}=]*)(?:=([^{}]*))?\}")
-_WILD = ("*", "**")
+_WILD = {"*": "/([^/]*)", "**": "(?:/(.*))?"}
 
 
 class Unescape(Enum):
@@ -46,7 +45,7 @@ class Template:
     segments: tuple[str, ...]
     variables: tuple[Variable, ...]
     verb: str
-    deep: int  # the index of `**`, or -1
+    pattern: re.Pattern[str]  # of whole paths, with a group for each wildcard
 
     @classmethod
     def parse(cls, text: str) -> "Template":
@@ -66,25 +65,22 @@ class Template:
         odd = [segment for segment in segments if segment not in _WILD and (not segment or set(segment) & set("{}*"))]
         if (odd and segments != [""]) or segments.count("**") > 1:
             raise ValueError(f"{text}: two **, or a malformed segment")
-        deep = segments.index("**") if "**" in segments else -1
-        return cls(text, tuple(segments), tuple(variables), found[2] or found[4] or "", deep)
+        verb = found[2] or found[4] or ""
+        pattern = "".join(_WILD.get(segment, f"/{re.escape(segment)}") for segment in segments)
+        whole = re.compile(pattern + (f":{re.escape(verb)}" if verb else ""), re.DOTALL)
+        return cls(text, tuple(segments), tuple(variables), verb, whole)
 
-    def match(self, components: Sequence[str], mode: Unescape) -> list[str] | None:
-        """The variables' values, in order; None if the components (verb cut off) do not match. Raises Problem 400."""
-        if self.deep >= 0:
-            end = len(components) - (len(self.segments) - self.deep - 1)
-            if end < self.deep:
-                return None
-            components = [*components[: self.deep], "/".join(components[self.deep : end]), *components[end:]]
-        if len(components) != len(self.segments):
+    def match(self, path: str, mode: Unescape) -> list[str] | None:
+        """The variables' values, in order; None if the path is none of the template's. Raises Problem 400."""
+        if (found := self.pattern.fullmatch(path)) is None:
             return None
-        pairs = list(zip(self.segments, components, strict=True))
-        if any(segment != component and segment not in _WILD for segment, component in pairs):
-            return None
+        captured = iter(found.groups(default=""))
+        parts = [next(captured) if segment in _WILD else segment for segment in self.segments]
         if mode is not Unescape.LEGACY:
             kept = {"*": b"", "**": _KEPT[mode]}
-            components = [unescaped(part, kept[segment]) if segment in _WILD else part for segment, part in pairs]
-        return ["/".join(components[variable.start : variable.end]) for variable in self.variables]
+            pairs = zip(self.segments, parts, strict=True)
+            parts = [unescaped(part, kept[segment]) if segment in kept else part for segment, part in pairs]
+        return ["/".join(parts[variable.start : variable.end]) for variable in self.variables]
 
 
 def unescaped(text: str, kept: bytes = b"") -> str:
@@ -98,14 +94,14 @@ def unescaped(text: str, kept: bytes = b"") -> str:
     return unquote_to_bytes(text.encode(errors="surrogateescape")).decode(errors="surrogateescape")
 
 
-def components(raw_path: bytes, mode: Unescape) -> list[str]:
-    """What lies between a path's slashes. Raises Problem 400."""
+def matched(raw_path: bytes, mode: Unescape) -> str:
+    """The form of a request's path that templates are matched with. Raises Problem 400."""
     raw = raw_path.decode(errors="surrogateescape")
     if not raw.startswith("/"):
         raise bad_request("Bad Request")
     path = unescaped(raw)
-    if mode is not Unescape.LEGACY:
-        # Go keeps a path's raw form only where writing the decoded one again gives something else.
-        again = quote(path.encode(errors="surrogateescape"), safe="-_.~$&+,/:;=@")
-        path = path if raw == again else raw.replace("%2F", "/") if mode is Unescape.ALL else raw
-    return path[1:].split("/")
+    if mode is Unescape.LEGACY:
+        return path
+    # Go keeps a path's raw form only where writing the decoded one again gives something else.
+    again = quote(path.encode(errors="surrogateescape"), safe="-_.~$&+,/:;=@")
+    return path if raw == again else raw.replace("%2F", "/") if mode is Unescape.ALL else raw

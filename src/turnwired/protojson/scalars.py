@@ -8,7 +8,8 @@ import math
 import re
 import struct
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor as F
@@ -25,7 +26,7 @@ FLOATS = frozenset({F.TYPE_DOUBLE, F.TYPE_FLOAT})
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 BOOLS = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
 
-_JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _DECIMAL = re.compile(r"[+-]?[0-9]+")
 _PREFIXED = re.compile(
     r"[+-]?(?:0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0[xX](?:_?[0-9a-fA-F])+|0(?:_?[0-7])*|[1-9](?:_?[0-9])*)"
@@ -45,7 +46,7 @@ _DURATION = re.compile(r"([+-]?)(?=[0-9.])(0|[1-9][0-9]{0,11})?(?:\.([0-9]{0,9})
 _GO_DURATION = re.compile(r"[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+|[+-]?0")
 _GO_PART = re.compile(r"([0-9]*)\.?([0-9]*)(ns|us|µs|μs|ms|s|m|h)")
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = date(1970, 1, 1).toordinal()
 _FIRST_SECOND, _LAST_SECOND, _MOST_SECONDS = -62_135_596_800, 253_402_300_799, 315_576_000_000
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 
@@ -55,27 +56,25 @@ def quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _in_range(value: int, kind: int) -> int:
+def _in_range(value: int | Decimal, kind: int) -> int:
     low, high = RANGES[kind]
     if not low <= value <= high:
         raise ValueError("value out of range")
-    return value
+    return int(value)
 
 
 def json_int(text: str, kind: int) -> int:
     """A JSON number that is integral as a decimal, however it is written."""
-    if (number := _JSON_NUMBER.fullmatch(text)) is None:
+    if not _JSON_NUMBER.fullmatch(text):
         raise ValueError("not a number")
-    fraction = number[2] or ""
-    digits = (number[1] + fraction).lstrip("0")
-    if not digits:
-        return 0
-    significant = digits.rstrip("0")
-    shift = int(number[3] or 0) - len(fraction) + len(digits) - len(significant)
-    if shift < 0 or shift + len(significant) > 20:
-        raise ValueError("not an integer" if shift < 0 else "value out of range")
-    value = int(significant) * 10**shift
-    return _in_range(-value if text[0] == "-" else value, kind)
+    try:
+        number = Decimal(text)
+    except InvalidOperation:  # of an exponent beyond all sense
+        raise ValueError("value out of range") from None
+    value = _in_range(number, kind)
+    if value != number:
+        raise ValueError("not an integer")
+    return value
 
 
 def go_int(text: str, kind: int, *, prefixed: bool) -> int:
@@ -123,7 +122,7 @@ def set_timestamp(message: Any, text: str, *, any_fraction: bool = False) -> Non
     year, month, day, hour, minute, second = map(int, found.group(1, 2, 3, 4, 5, 6))
     zone_hour, zone_minute = int(found[9] or 0), int(found[10] or 0)
     # Year 0 may stand before its offset is applied, but not in Python: take the same day 400 years later.
-    days = date(year or 400, month, day).toordinal() - _EPOCH.toordinal() - (0 if year else 146_097)
+    days = date(year or 400, month, day).toordinal() - _EPOCH - (0 if year else 146_097)
     offset = (zone_hour * 60 + zone_minute) * (-60 if found[8] == "-" else 60)
     seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset
     in_range = hour < 24 and minute < 60 and second < 60 and zone_hour <= 24 and zone_minute <= 60
@@ -137,8 +136,8 @@ def set_duration(message: Any, text: str) -> None:
     found = _DURATION.fullmatch(text)
     if found is None or int(found[2] or 0) > _MOST_SECONDS:
         raise ValueError(f"{quoted(text)} is no duration")
-    sign = -1 if found[1] == "-" else 1
-    message.seconds, message.nanos = sign * int(found[2] or 0), sign * int((found[3] or "").ljust(9, "0"))
+    total = int(found[2] or 0) * 10**9 + int((found[3] or "").ljust(9, "0"))
+    message.FromNanoseconds(-total if found[1] == "-" else total)
 
 
 def set_go_duration(message: Any, text: str) -> None:
@@ -150,40 +149,24 @@ def set_go_duration(message: Any, text: str) -> None:
         # The fraction in doubles, as Go does it: the same nanosecond comes out.
         part = int(fraction[:18] or 0) * (_UNITS[unit] / 10 ** len(fraction[:18]))
         total += int(whole or 0) * _UNITS[unit] + int(part)
-    _in_range(sign * total, F.TYPE_INT64)
-    message.seconds, message.nanos = sign * (total // 10**9), sign * (total % 10**9)
+    message.FromNanoseconds(_in_range(sign * total, F.TYPE_INT64))
 
 
-def time_text(message: Any) -> str:
-    """A Timestamp in Z, or a Duration in seconds, with 0, 3, 6 or 9 digits behind the point."""
-    seconds, nanos = message.seconds, message.nanos
-    digits = f"{abs(nanos):09}"
-    fraction = "." + digits[: 3 if digits.endswith("000000") else 6 if digits.endswith("000") else 9] if nanos else ""
-    if message.DESCRIPTOR.name == "Duration":
-        if abs(seconds) > _MOST_SECONDS or abs(nanos) >= 10**9 or seconds * nanos < 0:
-            raise ValueError("google.protobuf.Duration: out of range")
-        return f"{'-' if seconds < 0 or nanos < 0 else ''}{abs(seconds)}{fraction}s"
-    if not _FIRST_SECOND <= seconds <= _LAST_SECOND or not 0 <= nanos < 10**9:
-        raise ValueError("google.protobuf.Timestamp: out of range")
-    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19] + fraction + "Z"
+def set_mask(message: Any, text: str) -> None:
+    """Set a FieldMask from its JSON text, paths in lowerCamel."""
+    message.FromJsonString(text.strip())
+    _check_paths(message.paths)
 
 
-def mask_paths(text: str) -> list[str]:
-    """A field mask's JSON text, in lowerCamel, as proto paths."""
-    camel = text.strip().split(",") if text.strip() else []
-    snake = [re.sub("[A-Z]", lambda letter: "_" + letter[0].lower(), path) for path in camel]
-    if "_" in text or not all(map(_PATH.fullmatch, snake)):
-        raise ValueError(f"invalid path in {quoted(text)}")
-    return snake
+def mask_text(message: Any) -> str:
+    """A FieldMask's JSON text; each path must be recoverable from it."""
+    _check_paths(message.paths)
+    return str(message.ToJsonString())
 
 
-def mask_text(paths: Iterable[str]) -> str:
-    """Proto paths as a field mask's JSON text; each must be recoverable from it."""
-    camel = [re.sub("_+([a-z]?)", lambda found: found[1].upper(), path) for path in paths]
-    text = ",".join(camel)
-    if list(paths) != (mask_paths(text) if camel else []):
-        raise ValueError(f"google.protobuf.FieldMask.paths contains invalid path: {quoted(text)}")
-    return text
+def _check_paths(paths: Iterable[str]) -> None:
+    if not all(map(_PATH.fullmatch, paths)):
+        raise ValueError(f"google.protobuf.FieldMask.paths contains invalid path: {quoted(','.join(paths))}")
 
 
 def float_value(value: float, kind: int) -> float | str:

@@ -9,9 +9,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor import FieldDescriptor as F
 from google.protobuf.message import DecodeError
 
-from turnwired.gateway import scalars
-from turnwired.gateway.descriptors import KNOWN, NULL_VALUE, WRAPPERS, Descriptors, Msg, map_entry
-from turnwired.gateway.status import UNKNOWN, Problem
+from turnwired.protojson import scalars
+from turnwired.protojson.types import BARE, KNOWN, NULL_VALUE, Msg, Types, map_entry, message_class
 
 Emit = Callable[[Any], Any]
 
@@ -19,18 +18,16 @@ _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=F
 
 
 class Marshaller:
-    """Writes messages of an API; what a type needs is worked out once. What it gives raises Problem 500, code 2."""
+    """Writes messages; what a type needs is worked out once. What it gives raises ValueError for what has no JSON."""
 
-    def __init__(self, descriptors: Descriptors) -> None:
-        self._descriptors = descriptors
+    def __init__(self, types: Types) -> None:
+        self._types = types
         self._plans: dict[str, Emit] = {
             "google.protobuf.Any": self._any,
-            "google.protobuf.Timestamp": scalars.time_text,
-            "google.protobuf.Duration": scalars.time_text,
-            "google.protobuf.FieldMask": lambda message: scalars.mask_text(message.paths),
-            "google.protobuf.Struct": _struct,
-            "google.protobuf.ListValue": _list,
-            "google.protobuf.Value": _value,
+            "google.protobuf.Timestamp": lambda message: message.ToJsonString(),
+            "google.protobuf.Duration": lambda message: message.ToJsonString(),
+            "google.protobuf.FieldMask": scalars.mask_text,
+            "google.protobuf.Value": self._value,
         }
 
     def message(self, descriptor: Descriptor) -> Callable[[Msg], str]:
@@ -39,22 +36,16 @@ class Marshaller:
 
     def field(self, field: FieldDescriptor) -> Callable[[Msg], str]:
         """What writes one field of a message as a whole body: messages as ever, all else as Go's plain JSON."""
-        name, emit = field.name, self._field(field, plain=True) or _same
+        emit = self._only(field, plain=True)
         if field.type == F.TYPE_BYTES and not field.is_repeated:
-            return _text(lambda message: emit(getattr(message, name)) if getattr(message, name) else [])
-        return _text(lambda message: emit(getattr(message, name)))
-
-    def error(self, problem: Problem) -> str:
-        """A problem's body."""
-        body = {"code": problem.code, "message": problem.message}
-        return _text(lambda details: body | {"details": [self._any(at) for at in details]})(problem.details)
+            return _text(lambda message: emit(message) or [])
+        return _text(emit)
 
     def _plan(self, descriptor: Descriptor) -> Emit:
         if (plan := self._plans.get(descriptor.full_name)) is not None:
             return plan
-        if descriptor.full_name in WRAPPERS:
-            emit_value = _scalar(descriptor.fields[0]) or _same
-            return lambda message: emit_value(message.value)
+        if descriptor.full_name in BARE:
+            return self._plans.setdefault(descriptor.full_name, self._only(descriptor.fields[0]))
         unset: dict[str, Any] = {}
         steps: dict[int, tuple[str, Emit | None]] = {}
 
@@ -79,6 +70,11 @@ class Marshaller:
                 unset[field.json_name] = None
         return emit
 
+    def _only(self, field: FieldDescriptor, *, plain: bool = False) -> Emit:
+        """What gives one field of a message."""
+        name, emit = field.name, self._field(field, plain=plain) or _same
+        return lambda message: emit(getattr(message, name))
+
     def _field(self, field: FieldDescriptor, *, plain: bool = False) -> Emit | None:
         entry = map_entry(field)
         inner = (entry[1] if entry else field).message_type
@@ -95,10 +91,21 @@ class Marshaller:
         url = message.type_url
         if not url and not message.value:
             return {}
-        if (descriptor := self._descriptors.find(url.rpartition("/")[2])) is None:
+        if (descriptor := self._types.find(url.rpartition("/")[2])) is None:
             raise ValueError(f"google.protobuf.Any: unknown type {scalars.quoted(url)}")
-        inner = self._plan(descriptor)(self._descriptors.message_class(descriptor).FromString(message.value))
+        inner = self._plan(descriptor)(message_class(descriptor).FromString(message.value))
         return {"@type": url, "value": inner} if descriptor.full_name in KNOWN else {"@type": url, **inner}
+
+    def _value(self, message: Msg) -> Any:
+        kind = message.WhichOneof("kind")
+        if kind is None:
+            raise ValueError("google.protobuf.Value: none of the oneof fields is set")
+        value = getattr(message, kind)
+        if kind == "number_value":
+            return _number(scalars.float_value(value, F.TYPE_DOUBLE))
+        if kind in {"struct_value", "list_value"}:
+            return self._plan(value.DESCRIPTOR)(value)
+        return None if kind == "null_value" else value
 
 
 def _same(value: Any) -> Any:
@@ -109,28 +116,10 @@ def _text(emit: Emit) -> Callable[[Msg], str]:
     def text(message: Msg) -> str:
         try:
             return _encode(emit(message))
-        except (ValueError, DecodeError, RecursionError) as error:
-            raise Problem(UNKNOWN, f"cannot write the reply as JSON: {error}") from error
+        except (DecodeError, RecursionError) as error:
+            raise ValueError(f"no JSON: {error}") from error
 
     return text
-
-
-def _struct(message: Msg) -> dict[str, Any]:
-    return {key: _value(item) for key, item in message.fields.items()}
-
-
-def _list(message: Msg) -> list[Any]:
-    return [_value(item) for item in message.values]
-
-
-def _value(message: Msg) -> Any:
-    kind = message.WhichOneof("kind")
-    if kind is None:
-        raise ValueError("google.protobuf.Value: none of the oneof fields is set")
-    if kind == "number_value":
-        return _number(scalars.float_value(message.number_value, F.TYPE_DOUBLE))
-    convert: Emit = {"struct_value": _struct, "list_value": _list, "null_value": lambda _: None}.get(kind, _same)
-    return convert(getattr(message, kind))
 
 
 def _number(value: float | str) -> float | str:

@@ -11,8 +11,8 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor import FieldDescriptor as F
 
-from turnwired.gateway import scalars
-from turnwired.gateway.descriptors import KNOWN, NULL_VALUE, WRAPPERS, Descriptors, Msg, in_oneof, map_entry
+from turnwired.protojson import scalars
+from turnwired.protojson.types import BARE, KNOWN, NULL_VALUE, Msg, Types, in_oneof, map_entry, message_class
 
 Json = Any  # None, bool, str, Number, list or Object
 Fill = Callable[[Msg, Json, int], None]  # sets a message of depth n, or a field of one, to a value
@@ -59,28 +59,25 @@ def first_value(body: bytes, *, whole: bool = False) -> Json:
 
 
 class Unmarshaller:
-    """Reads messages of an API; what a type needs is worked out once."""
+    """Reads messages; what a type needs is worked out once."""
 
-    def __init__(self, descriptors: Descriptors) -> None:
-        self._descriptors = descriptors
+    def __init__(self, types: Types) -> None:
+        self._types = types
         self._plans: dict[str, Fill] = {
             "google.protobuf.Any": self._any,
             "google.protobuf.Timestamp": lambda at, value, _: scalars.set_timestamp(at, _string(value)),
             "google.protobuf.Duration": lambda at, value, _: scalars.set_duration(at, _string(value)),
-            "google.protobuf.FieldMask": lambda at, value, _: at.paths.extend(scalars.mask_paths(_string(value))),
-            "google.protobuf.Struct": _struct,
-            "google.protobuf.Value": _value,
-            "google.protobuf.ListValue": _list,
+            "google.protobuf.FieldMask": lambda at, value, _: scalars.set_mask(at, _string(value)),
+            "google.protobuf.Value": self._value,
         }
 
     def plan(self, descriptor: Descriptor) -> Fill:
         """What fills an empty message of that type."""
         if (plan := self._plans.get(descriptor.full_name)) is not None:
             return plan
+        if descriptor.full_name in BARE:
+            return self._plans.setdefault(descriptor.full_name, self.put(descriptor.fields[0]))
         steps: dict[str, tuple[str, str, bool, Fill]] = {}
-        if descriptor.full_name in WRAPPERS:
-            parse = _scalar(descriptor.fields[0])
-            return lambda message, value, _: setattr(message, "value", parse(value))
 
         def fill(message: Msg, value: Json, depth: int) -> None:
             seen = set()
@@ -104,7 +101,7 @@ class Unmarshaller:
 
         # Kept before its fields are looked at: a message may hold its own kind.
         self._plans[descriptor.full_name] = fill
-        for key, field in self._descriptors.fields(descriptor).items():
+        for key, field in self._types.fields(descriptor).items():
             steps[key] = (field.name, in_oneof(field), _takes_null(field), self.put(field))
         return fill
 
@@ -147,10 +144,10 @@ class Unmarshaller:
         if not types:
             return
         url = _string(types[0])
-        descriptor = self._descriptors.find(url.rpartition("/")[2])
+        descriptor = self._types.find(url.rpartition("/")[2])
         if descriptor is None or len(types) > 1:
             raise ValueError(f"unknown or repeated @type {scalars.quoted(url)}")
-        inner = self._descriptors.message_class(descriptor)()
+        inner = message_class(descriptor)()
         if descriptor.full_name in KNOWN:
             values = [item for key, item in value if key == "value"]
             if len(values) > 1 or (not values and descriptor.fields):
@@ -159,32 +156,17 @@ class Unmarshaller:
         self.plan(descriptor)(inner, value, depth + 1)
         message.type_url, message.value = url, inner.SerializeToString(deterministic=True)
 
-
-def _value(message: Msg, value: Json, depth: int) -> None:
-    if depth + isinstance(value, list) > MAX_DEPTH:
-        raise ValueError("nested too deeply")
-    if value is None:
-        message.null_value = 0
-    elif isinstance(value, Number):
-        message.number_value = scalars.to_float(value, F.TYPE_DOUBLE)
-    elif isinstance(value, bool | str):
-        setattr(message, "bool_value" if isinstance(value, bool) else "string_value", value)
-    else:
-        target, fill = (message.struct_value, _struct) if isinstance(value, Object) else (message.list_value, _list)
-        target.SetInParent()
-        fill(target, value, depth + 1)
-
-
-def _struct(message: Msg, value: Json, depth: int) -> None:
-    for key, item in _checked(value, Object):
-        if key in message.fields:
-            raise ValueError(f"duplicate map key {scalars.quoted(key)}")
-        _value(message.fields[key], item, depth + 2)
-
-
-def _list(message: Msg, value: Json, depth: int) -> None:
-    for item in _checked(value, list):
-        _value(message.values.add(), item, depth + 1)
+    def _value(self, message: Msg, value: Json, depth: int) -> None:
+        if value is None:
+            message.null_value = 0
+        elif isinstance(value, Number):
+            message.number_value = scalars.to_float(value, F.TYPE_DOUBLE)
+        elif isinstance(value, bool | str):
+            setattr(message, "bool_value" if isinstance(value, bool) else "string_value", value)
+        else:
+            target = message.struct_value if isinstance(value, Object) else message.list_value
+            target.SetInParent()
+            self.plan(target.DESCRIPTOR)(target, value, depth + 1)
 
 
 _WORDS = {Object: "an object", list: "a list", str: "a string", bool: "true or false"}
