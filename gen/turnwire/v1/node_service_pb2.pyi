@@ -310,8 +310,11 @@ class Assign(_message.Message):
     OUTPUT_MESSAGE_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     HISTORY_TRUNCATED_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     history_truncated: _builtins.bool
     """True if there are older messages than `history` holds."""
+    traceparent: _builtins.str
+    """The W3C `traceparent` to go on with: spans of the node's work on the turn belong under it. Empty: there is none."""
     @_builtins.property
     def turn(self) -> _turn_pb2.Turn:
         """The turn."""
@@ -343,10 +346,11 @@ class Assign(_message.Message):
         output_message: _message_pb2.Message | None = ...,
         history: _abc.Iterable[_message_pb2.Message] | None = ...,
         history_truncated: _builtins.bool = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input_message", b"input_message", "output_message", b"output_message", "session", b"session", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["history", b"history", "history_truncated", b"history_truncated", "input_message", b"input_message", "output_message", b"output_message", "session", b"session", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["history", b"history", "history_truncated", b"history_truncated", "input_message", b"input_message", "output_message", b"output_message", "session", b"session", "traceparent", b"traceparent", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

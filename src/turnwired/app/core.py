@@ -85,7 +85,7 @@ async def started(kit: Kit) -> Core:
     ladder.push("nodes", nodes.close, _STOP_SECONDS)
     kit.metrics.gauge("nodes", "Nodes that are connected to this process.", lambda: len(nodes))
     roster = Roster(registry, nodes)
-    engine = Engine(journal, roster, clock=clock, ids=ids, settings=settings, metrics=kit.metrics)
+    engine = Engine(journal, roster, clock=clock, ids=ids, settings=settings, metrics=kit.metrics, traces=kit.traces)
     await engine.start()
     ladder.push("engine", engine.close, _STOP_SECONDS + settings.turns.stop_wait)
     layers = interceptors(journal, settings, metrics=kit.metrics, traces=kit.traces, clock=clock, ids=ids)

@@ -22,6 +22,7 @@ from turnwired.providers.base import Provider
 from turnwired.store import ending, leases
 from turnwired.store.tx import Claimed
 from turnwired.telemetry.metrics import Metrics
+from turnwired.telemetry.traces import Traces
 
 log = structlog.get_logger(__name__)
 
@@ -41,13 +42,14 @@ class Engine:
         ids: Ids,
         settings: Settings,
         metrics: Metrics,
+        traces: Traces,
     ) -> None:
         self._journal = journal
         self._roster = roster
         self._clock = clock
         self._settings = settings
         self._metrics = metrics
-        self._runner = Runner(journal, clock, ids, settings.turns)
+        self._runner = Runner(journal, clock, ids, settings.turns, traces)
         self._runner.on_end = self._ended
         self._runner.on_first_delta = metrics.first_delta
         self._recovery = Recovery(

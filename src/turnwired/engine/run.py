@@ -8,6 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 import structlog
+from opentelemetry.trace import SpanKind
 
 from turnwire.v1 import event_pb2, message_pb2, reason_pb2, turn_pb2, usage_pb2
 from turnwired.clock import Clock
@@ -25,6 +26,7 @@ from turnwired.store import attachments, ending, leases, wire
 from turnwired.store.ending import Ending
 from turnwired.store.history import history
 from turnwired.store.tx import Claimed, Tx
+from turnwired.telemetry.traces import Traces
 
 log = structlog.get_logger(__name__)
 
@@ -58,11 +60,12 @@ class Run:
 class Runner:
     """Runs turns, each in a task that the engine owns."""
 
-    def __init__(self, journal: Journal, clock: Clock, ids: Ids, settings: Turns) -> None:
+    def __init__(self, journal: Journal, clock: Clock, ids: Ids, settings: Turns, traces: Traces) -> None:
         self._journal = journal
         self._clock = clock
         self._ids = ids
         self._settings = settings
+        self._traces = traces
         self._stamp = _Stamp(clock)
         self.on_end: Callable[[_T], None] = _ignore
         self.on_first_delta: Callable[[float], None] = _ignore
@@ -73,9 +76,14 @@ class Runner:
         claimed = run.claimed
         said = _Said(claimed, self._ids, self._clock, self._stamp)
         begun = self._clock.monotonic()
-        with structlog.contextvars.bound_contextvars(session=claimed.lease.session, turn=claimed.lease.turn):
+        named = {"turnwire.session": claimed.session.name, "turnwire.turn": claimed.turn.name}
+        with (
+            structlog.contextvars.bound_contextvars(session=claimed.lease.session, turn=claimed.lease.turn),
+            self._traces.span("turn", SpanKind.INTERNAL, claimed.trace, **named) as span,
+        ):
             try:
                 how = await self._drive(run, provider, said)
+                span.set_attribute("turnwire.state", _T.State.Name(how.state))
                 how.running_us = int((self._clock.monotonic() - begun) * 1_000_000)
                 if not await self._handed_back(run):
                     await self._end(run, said, how)
@@ -133,7 +141,10 @@ class Runner:
             receipts=run.receipts,
             attachment=_Attachments(self._journal, claimed, self._settings.attachment_bytes),
         )
-        outputs = provider.run(context)
+        with self._traces.span("agent", SpanKind.INTERNAL, None, **{"turnwire.agent": claimed.turn.agent}):
+            await self._hear(run, provider.run(context), said)
+
+    async def _hear(self, run: Run, outputs: AsyncGenerator[Output, None], said: "_Said") -> None:
         limit = self._settings.output_bytes
         silent = True
         try:
@@ -144,7 +155,7 @@ class Runner:
                 room = not bodies or run.pen.put(bodies, deltas=deltas)
                 if deltas and silent:
                     silent = False
-                    run.pen.when_stored(partial(self._first_delta, claimed))
+                    run.pen.when_stored(partial(self._first_delta, run.claimed))
                 if not room:
                     await run.pen.room()
         finally:

@@ -17,6 +17,7 @@ from turnwired.nodeclient.reads import Files, Past
 from turnwired.nodeclient.work import Answer, Work
 from turnwired.providers.base import TurnContext
 from turnwired.rules import names
+from turnwired.telemetry import traces
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,9 @@ class Node:
             attachment=Files(self._reads, self._metadata),
         )
         log.info("serving %s", assign.turn.name)
-        self.works[assign.turn.name] = Work(assign.turn.name, answer, context, window=self._window, tell=self._tell)
+        # The agent's task begins with the trace that the turn belongs to.
+        with traces.extracted(assign.traceparent):
+            self.works[assign.turn.name] = Work(assign.turn.name, answer, context, window=self._window, tell=self._tell)
 
     async def drop(self, turn: str) -> None:
         """Serve a turn no more."""

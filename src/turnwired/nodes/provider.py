@@ -12,6 +12,7 @@ from turnwired.nodes.seat import Seat
 from turnwired.nodes.speech import Speech
 from turnwired.providers.base import Facts, Lost, TurnContext
 from turnwired.providers.output import Output
+from turnwired.telemetry import traces
 
 HISTORY_MESSAGES: Final = 100
 """Messages of the past that a node is given with a turn."""
@@ -68,7 +69,7 @@ class NodeProvider:
 
 async def assignment(turn: TurnContext) -> Assign:
     """What a node is given of a turn."""
-    assign = Assign(turn=turn.turn, session=turn.session, output_message=turn.base)
+    assign = Assign(turn=turn.turn, session=turn.session, output_message=turn.base, traceparent=traces.inject())
     before: list[Message] = await turn.history(HISTORY_MESSAGES + 2)
     if turn.input_message is not None:
         assign.input_message.CopyFrom(turn.input_message)

@@ -14,6 +14,7 @@ from turnwired.services.locks import locked
 from turnwired.services.roster import Roster, check_agent, check_patch
 from turnwired.store import cancel, resume, turn_reads, turns
 from turnwired.store.tx import Logged
+from turnwired.telemetry import traces
 
 
 class TurnService(TurnServiceServicer):
@@ -67,6 +68,7 @@ class TurnService(TurnServiceServicer):
             terms.queue_wait_us,
             terms.claimant,
             terms.embedded,
+            traces.inject(),
         )
 
     async def _record(self, request: pb.ChatRequest) -> tuple[turns.Recorded, Sequence[Logged]]:
@@ -74,7 +76,7 @@ class TurnService(TurnServiceServicer):
         check_agent(self._roster, request.agent, "agent", allow_unknown=unknown)
         check_patch(self._roster, request.session_patch, request.session_mask, "session_patch", allow_unknown=unknown)
         recorded, rows = await self._journal.write_seen(
-            locked(request.parent), turns.record, caller(), request, self._terms()
+            locked(request.parent), turns.record, caller(), request, self._terms(), traces.inject()
         )
         note(session=recorded.turn.name.partition("/turns/")[0], turn=recorded.turn.name)
         return recorded, rows

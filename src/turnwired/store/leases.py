@@ -69,13 +69,14 @@ def claim(tx: Tx, session_id: str, process: str, serves: Callable[[str, str], bo
     output = _message(tx, row.output_message)
     announce(held, row, turn, output)
     user = MessageRow.one(tx.db, "id = ?", row.input_message) if row.input_message else None
-    hand_over(tx, held, lease, turn, rows.to_message(user) if user else None, output)
+    hand_over(tx, held, row, lease, turn, rows.to_message(user) if user else None, output)
     return lease
 
 
 def hand_over(
     tx: Tx,
     held: Held,
+    row: TurnRow,
     lease: Lease,
     turn: _T,
     user: message_pb2.Message | None,
@@ -84,7 +85,7 @@ def hand_over(
     """Have a claimed turn run by this process once the claim is committed."""
     session = session_pb2.Session()
     session.CopyFrom(held.session)
-    tx.claimed.append(Claimed(lease, turn, session, user, base))
+    tx.claimed.append(Claimed(lease, turn, session, user, base, row.trace or ""))
 
 
 def stands(db: Connection, lease: Lease) -> bool:

@@ -23,9 +23,11 @@ def resume(
     queue_wait_us: int,
     claimant: str,
     embedded: Callable[[str, str], bool] | None = None,
+    trace: str = "",
 ) -> ResumeTurnResponse:
     """Take answers, all or none. The turn stays AWAITING_INPUT while something is still owed, else it is claimed at
     once or queued before all others. `claimant` claims only what is `embedded` in it, by namespace and agent.
+    `trace` is the call's `traceparent`.
 
     Raises SESSION_NOT_FOUND, TURN_NOT_FOUND, TURN_NOT_WAITING, APPROVAL_NOT_FOUND, APPROVAL_ALREADY_ANSWERED,
     APPROVAL_MISMATCH.
@@ -46,6 +48,7 @@ def resume(
         return ResumeTurnResponse(turn=turn, cursor=cursor)
     if embedded is not None and not embedded(held.row.namespace, turn.agent):
         claimant = ""
+    row.trace = trace or row.trace
     go_on(tx, held, row, turn, message, queue_wait_us=queue_wait_us, claimant=claimant)
     return ResumeTurnResponse(turn=turn, cursor=cursor)
 
@@ -99,7 +102,7 @@ def go_on(
         lease = leases.take(tx, held, row, turn, claimant)
         held.tell()
         leases.announce(held, row, turn, message)
-        leases.hand_over(tx, held, lease, turn, _input(tx, row), message)
+        leases.hand_over(tx, held, row, lease, turn, _input(tx, row), message)
         return
     rows.update_turn(tx, row, turn)
     session.queued_turn_count += 1

@@ -196,7 +196,7 @@ def update_turn(tx: Tx, row: TurnRow, turn: turn_pb2.Turn) -> None:
     row.state, row.attempt, row.data = turn.state, turn.attempt, turn.SerializeToString()
     tx.db.run(
         "UPDATE turn SET state = ?, attempt = ?, agent = ?, owner = ?, lease_us = ?, deadline_us = ?, spoke = ?,"
-        " last_seq = ?, end_us = ?, data = ? WHERE id = ?",
+        " last_seq = ?, end_us = ?, data = ?, trace = ? WHERE id = ?",
         row.state,
         row.attempt,
         turn.agent,
@@ -207,6 +207,7 @@ def update_turn(tx: Tx, row: TurnRow, turn: turn_pb2.Turn) -> None:
         row.last_seq,
         row.end_us,
         row.data,
+        row.trace,
         row.id,
     )
 

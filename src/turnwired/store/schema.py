@@ -147,6 +147,7 @@ class TurnRow(Table):
     compacted: Any = BooleanField(default=False)
     end_us: Any = BigIntegerField(null=True)
     data: Any = BlobField()
+    trace: Any = TextField(null=True)  # the `traceparent` of the call that had it run
 
     class Meta:
         table_name = "turn"

@@ -52,11 +52,12 @@ class Recorded:
     """Of a turn that this call made: its session as it is then."""
 
 
-def record(tx: Tx, caller: Caller, request: _R.ChatRequest, terms: Terms) -> Recorded:
+def record(tx: Tx, caller: Caller, request: _R.ChatRequest, terms: Terms, trace: str = "") -> Recorded:
     """Record a turn, or find the one that the request attaches to.
 
     In order: the session, its etag, the request's id, the attach window, the input's message, the policies, the limits,
-    the agent. Raises what TurnService.Chat names. Nothing is written unless all is well.
+    the agent. Raises what TurnService.Chat names. Nothing is written unless all is well. `trace` is the call's
+    `traceparent`.
     """
     held = rows.hold_session(tx, caller, request.parent, field="parent")
     if (found := _same_request(tx, held, request)) or (found := _attachable(tx, held, request)):
@@ -68,6 +69,7 @@ def record(tx: Tx, caller: Caller, request: _R.ChatRequest, terms: Terms) -> Rec
         return Recorded(plan.attach, made=False)
     if plan.resume is not None:
         patch_session(tx, caller, held, request)
+        plan.resume.trace = trace or plan.resume.trace
         return _resume(tx, held, terms, plan, plan.resume)
     agent = _agent(caller, held, request, terms)
     _check_limits(tx, held, caller, terms)
@@ -75,6 +77,7 @@ def record(tx: Tx, caller: Caller, request: _R.ChatRequest, terms: Terms) -> Rec
     patch_session(tx, caller, held, request)
     user, output = prompt.write(tx, held, request, plan)
     turn, row = _insert(tx, held, caller, request, terms, agent, user, output)
+    row.trace = trace or None
     _announce(tx, held, request, turn, row, user, output, terms, new_user=plan.new_user)
     session = session_pb2.Session()
     session.CopyFrom(held.session)
@@ -293,7 +296,7 @@ def _announce(
     held.add(event_pb2.Event(turn_recorded=recorded), row.id)
     if lease is not None:
         leases.announce(held, row, turn, output)
-        leases.hand_over(tx, held, lease, turn, user, output)
+        leases.hand_over(tx, held, row, lease, turn, user, output)
     else:
         tx.hint("queue", held.id, row.id, turn.agent)
 

@@ -79,6 +79,8 @@ class Claimed:
     session: session_pb2.Session
     input_message: message_pb2.Message | None
     base: message_pb2.Message
+    trace: str = ""
+    """The `traceparent` of the call that had it run; empty: none."""
 
 
 class Held:
