@@ -19,6 +19,11 @@ _RETRY_SECONDS = 0.2
 _NEAR = 0.1
 """The part of the spacing that a delta does not wait for: it would be the process's only reason to wake up again."""
 
+_GATHERING = 8
+"""How many turns of the loop a group waits at most for turns that are not at their caps yet."""
+_MOST_OPS = 16
+"""How many writes go into one group: those of many turns that begin together must not hold up all that others say."""
+
 
 class Pen:
     """What writes one claimed turn's output. `write` waits while too much of it is uncommitted."""
@@ -121,6 +126,8 @@ class Flusher:
         self._clock = clock
         self._ops: list[tuple[Op, asyncio.Future[Any]]] = []
         self._appends: dict[str, tuple[Pen, Append]] = {}
+        self._taken = 0
+        """How often output was handed in."""
         self._due = asyncio.Event()
         self._call_off: Callable[[], None] | None = None
         self._closed = False
@@ -147,6 +154,7 @@ class Flusher:
         self, pen: Pen, bodies: list[bytes], deltas: int, size: int, *, first: bool = False, urgent: bool = True
     ) -> None:
         """Have output appended with the next group. `urgent`: at once, else with what comes within the spacing."""
+        self._taken += 1
         waiting = self._appends.get(pen.lease.turn)
         if waiting is not None and waiting[0] is pen:
             _join(waiting[1], bodies, deltas, size)
@@ -171,9 +179,23 @@ class Flusher:
         while True:
             await self._due.wait()
             self._due.clear()
+            if len(self._appends) > 1:
+                await self._gather()
             if self._ops or self._appends:
                 await self._flush()
             elif self._closed:
+                return
+
+    async def _gather(self) -> None:
+        """Let turns that speak without a pause go on to their caps.
+
+        The first at its cap asks for a commit when the others are half way: committed like that, each would need twice
+        as many commits and frames.
+        """
+        for _ in range(_GATHERING):
+            before = self._taken
+            await asyncio.sleep(0)
+            if self._taken - before < 2:
                 return
 
     def _space(self) -> None:
@@ -190,8 +212,8 @@ class Flusher:
         self._due.set()
 
     async def _flush(self) -> None:
-        ops, appends = self._ops, self._appends
-        self._ops, self._appends = [], {}
+        ops, appends = self._ops[:_MOST_OPS], self._appends
+        self._ops, self._appends = self._ops[_MOST_OPS:], {}
         if self._call_off is not None:
             self._call_off()
             self._call_off = None
