@@ -85,6 +85,8 @@ async def _node(
     await asyncio.wait([task, leaving], return_when=asyncio.FIRST_COMPLETED)
     leaving.cancel()
     serving.leave()
+    if serving.works and not task.done():
+        say(f"turns that run, and are waited for: {len(serving.works)}")
     with contextlib.suppress(asyncio.CancelledError):
         try:
             await task
