@@ -88,10 +88,22 @@ async def test_a_follower_that_stops_reading_falls_to_the_table_and_misses_nothi
         assert len([event for event in seen if event.HasField("text_delta")]) == 300
 
 
-async def test_many_followers_get_the_same_events_in_the_same_order(core: Core) -> None:
-    turn = await core.record(await core.session(), "/pace 0\n/repeat 200 word")
-    seen = await asyncio.gather(*(core.events(turn) for _ in range(50)))
-    assert all(one == seen[0] for one in seen)
+async def test_two_hundred_followers_get_the_same_events_in_the_same_order_and_one_that_stops_harms_none(
+    core: Core,
+) -> None:
+    turn = await core.record(await core.session(), "/pace 0\n/repeat 1000 word")
+    _, session, _, turn_id = turn.name.split("/")
+    stopped = core.journal.follow_turn(session, turn_id)
+    await anext(stopped)
+
+    async def seen() -> list[bytes]:
+        return [event.SerializeToString() for event in await core.events(turn)]
+
+    first, *others = await asyncio.gather(*(seen() for _ in range(200)))
+    assert len(first) > 1_000
+    assert all(other == first for other in others)
+    rest = [event.SerializeToString() async for frame in stopped for event in frame.message().events]
+    assert rest == first[len(first) - len(rest) :]
 
 
 async def test_a_refused_write_undoes_itself_and_nothing_else_of_its_group(core: Core) -> None:

@@ -94,7 +94,7 @@ async def test_a_trace_leads_from_the_request_to_the_agent(serving, store_url, c
 async def test_a_queued_turn_runs_under_the_trace_of_who_asked_for_it(serving, store_url, collector):
     async with traced(serving, store_url, collector) as server:
         session = await new_session(server)
-        first = chat(server, session, "/gate g", PARENT)
+        first = chat(server, session, "/sleep 60000", PARENT)
         begun = await until(first, lambda event: event.HasField("turn_started"))
         enqueue = turn_service_pb2.BUSY_POLICY_ENQUEUE
         second = chat(server, session, "/say b", OTHER, busy_policy=enqueue)
