@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2
@@ -94,6 +95,8 @@ def gateway(out: Path, descriptors: Path) -> None:
     data = descriptors.parent
     command = [sys.executable, "-m", "turnwired.gateway.generate", str(descriptors)]
     command += ["--routes", str(data / "routes.txt"), "--openapi", str(data / "openapi.json")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    command += ["--title", project["name"], "--version", project["version"]]
     # What was just generated comes first, or an outdated gen/ could decide what is written.
     run(command, {"PYTHONPATH": os.pathsep.join([str(out), str(ROOT / "src")]), "PYTHONDONTWRITEBYTECODE": "1"})
 

@@ -172,6 +172,7 @@ message Thing {
   map<string, Kind> kinds = 12;
   repeated double marks = 13;
   google.protobuf.Struct doc = 14;
+  // What it says.
   oneof choice { string text = 15 [(google.api.field_behavior) = REQUIRED]; int32 number = 16; }
   google.protobuf.NullValue nothing = 17;
 }
@@ -183,7 +184,8 @@ THING = "#/components/schemas/test.v1.Thing"
 def test_a_message_is_a_schema_with_its_comments_and_its_behaviour():
     found = document(rule('get: "/a"', "M", "Thing"), MESSAGES)["components"]["schemas"]
     thing = found["test.v1.Thing"]
-    assert (thing["description"], thing["required"]) == ("A thing.", ["title"])
+    assert thing["description"] == "A thing.\n- At most one of `text`, `number`: What it says."
+    assert thing["required"] == ["title"]
     null = {"type": "null"}
     assert thing["properties"] == {
         "title": {"type": "string", "description": "What it is called,\nin a few words."},
@@ -216,6 +218,14 @@ def test_a_message_is_a_schema_with_its_comments_and_its_behaviour():
     }
 
 
+def test_a_oneof_is_told_in_words_and_an_optional_field_is_none():
+    messages = "message One { string id = 1; oneof of { string a = 2; string b_c = 3; } optional string d = 4; }"
+    found = document(rule('post: "/{a}" body: "*"', "One") + rule('get: "/a"', "M", "One", "Two"), messages)
+    schema = found["paths"]["/{a}"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert schema["description"] == "- At most one of `bC`"
+    assert found["components"]["schemas"]["test.v1.One"]["description"] == "- At most one of `a`, `bC`"
+
+
 def test_the_query_has_a_parameter_for_each_field_that_is_not_bound_until_a_type_recurs():
     messages = (
         MESSAGES
@@ -229,6 +239,7 @@ def test_the_query_has_a_parameter_for_each_field_that_is_not_bound_until_a_type
         "like.marks", "like.doc", "like.text", "like.number", "like.nothing",
     ]  # fmt: skip
     assert queries["like.kinds"]["style"] == "deepObject"
+    assert queries["like.text"]["description"] == "- At most one of `like.text`, `like.number`: What it says."
     assert {queries[name]["schema"]["type"] for name in ("like.took", "like.val", "like.doc", "like.mask")} == {
         "string"
     }

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.descriptor import FieldDescriptor as F
 from google.rpc import status_pb2
 
@@ -11,7 +11,7 @@ from turnwired.gateway.bindings import Route, resolve, routes
 from turnwired.gateway.descriptors import Descriptors
 from turnwired.gateway.endpoints import NOTHING_FOLLOWS, RESUME, Api
 from turnwired.protojson import scalars
-from turnwired.protojson.types import NULL_VALUE, WRAPPERS, Msg, map_entry
+from turnwired.protojson.types import NULL_VALUE, WRAPPERS, Msg, in_oneof, map_entry
 
 Schema = dict[str, Any]
 
@@ -62,8 +62,14 @@ class _Document:
         info, components = {"title": title, "version": version}, {"schemas": dict(sorted(self._schemas.items()))}
         return {"openapi": "3.1.0", "info": info, "tags": tags, "paths": paths, "components": components}
 
-    def _described(self, full_name: str, schema: Schema) -> Schema:
-        return schema | ({"description": self._comments[full_name]} if full_name in self._comments else {})
+    def _described(self, full_name: str, schema: Schema, *more: str) -> Schema:
+        text = "\n".join(filter(None, (self._comments.get(full_name), *more)))
+        return schema | ({"description": text} if text else {})
+
+    def _choice(self, oneof: OneofDescriptor, fields: Sequence[FieldDescriptor], prefix: str = "") -> str:
+        """A oneof in words: as a schema it costs those who make or check data from it more than it tells them."""
+        names = ", ".join(f"`{prefix}{field.json_name}`" for field in oneof.fields if field in fields)
+        return f"- At most one of {names}: {self._comments.get(oneof.full_name, '')}".removesuffix(": ")
 
     def _path(self, route: Route) -> tuple[str, list[Schema]]:
         """The path, and a parameter for each open segment; paths of one shape share their names."""
@@ -134,7 +140,10 @@ class _Document:
                 schema = _IN_QUERIES.get(kind.full_name if kind else "") or self._field(field)
                 parameter |= {"schema": schema} | ({"style": "deepObject", "explode": True} if entry else {})
                 parameter |= {"required": True} if _REQUIRED in behavior and not above else {}
-                yield self._described(field.full_name, parameter)
+                prefix = "".join(f"{at.json_name}." for at in above)
+                oneof = field.containing_oneof if in_oneof(field) else None
+                choices = [self._choice(oneof, message.fields, prefix)] if oneof else []
+                yield self._described(field.full_name, parameter, *choices)
             elif not field.is_repeated and item.full_name not in {*seen, *_FORMS, message.full_name}:
                 yield from self._query(item, bound, way, [*seen, message.full_name])
 
@@ -154,7 +163,8 @@ class _Document:
 
     def _message(self, message: Descriptor, without: Collection[str] = ()) -> Schema:
         schema: Schema = {"type": "object", "properties": {}}
-        for field in (field for field in message.fields if field.name not in without):
+        fields = [field for field in message.fields if field.name not in without]
+        for field in fields:
             behavior, shown = self._behavior(field), self._field(field)
             if field.message_type is not None and not field.is_repeated and shown:
                 shown = {"anyOf": [shown, {"type": "null"}]}
@@ -162,7 +172,8 @@ class _Document:
             schema["properties"][field.json_name] = self._described(field.full_name, shown)
             if _REQUIRED in behavior and field.containing_oneof is None:
                 schema.setdefault("required", []).append(field.json_name)
-        return self._described(message.full_name, schema)
+        choices = [self._choice(oneof, fields) for oneof in message.oneofs if in_oneof(oneof.fields[0])]
+        return self._described(message.full_name, schema, *choices)
 
     def _field(self, field: FieldDescriptor, *, plain: bool = False) -> Schema:
         if entry := map_entry(field):
