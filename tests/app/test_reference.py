@@ -101,6 +101,33 @@ def test_what_a_document_says_is_text_and_never_markup():
     assert "script" not in Read(Reference(said).page(bad, closed=False)).tags
 
 
+def test_answers_that_are_alike_share_a_line(made):
+    page = Reference(made).page("http://127.0.0.1:1", closed=False)
+    assert "<td>400, 404, 501, default</td>" in page
+    assert "<td>501</td>" not in page
+
+
+def test_a_description_breaks_at_blank_lines_and_lists_and_not_where_the_comment_was_wrapped():
+    said = "One\nsentence of **weight**.\n\nAnother:\n- `a`\n- b, in\ntwo lines"
+    schemas = {"Thing": {"description": said}}
+    page = Reference(
+        {"info": {"title": "t", "version": "1"}, "tags": [], "paths": {}, "components": {"schemas": schemas}}
+    )
+    wanted = "<p>One sentence of <b>weight</b>.\n\nAnother:\n- <code>a</code>\n- b, in two lines</p>"
+    assert wanted in page.page("http://127.0.0.1:1", closed=False)
+
+
+def test_a_body_says_what_it_is():
+    body = {"type": "object", "description": "A thing\n- At most one of `a`, `b`"}
+    operation = {
+        "tags": ["t"], "operationId": "o", "responses": {},
+        "requestBody": {"content": {"application/json": {"schema": body}}},
+    }  # fmt: skip
+    said = {"info": {"title": "t", "version": "1"}, "tags": [{"name": "t"}], "paths": {"/v1/a": {"post": operation}}}
+    page = Reference(said).page("http://127.0.0.1:1", closed=False)
+    assert "<h4>Body</h4><p>A thing\n- At most one of <code>a</code>, <code>b</code></p>" in page
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
 async def test_the_server_shows_its_document_and_lines_that_work(sqlite_url):
     async with served(sqlite_url) as server:

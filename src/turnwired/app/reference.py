@@ -24,6 +24,9 @@ table { border-collapse: collapse } td, th { text-align: left; padding: .1rem 1r
 _REFERENCE: Final = "#/components/schemas/"
 _VARIABLE: Final = re.compile(r"\{(\w+)\}")
 _CODE: Final = re.compile(r"`([^`\n]+)`")
+_STRONG: Final = re.compile(r"\*\*([^*\n]+)\*\*")
+# Comments are wrapped where the proto's lines end: only a blank line or a list's item begins a new one.
+_WRAPPED: Final = re.compile(r"(?<!\n)\n(?!\n|- )")
 _BASE, _KEY = "\0base\0", "\0key\0"
 
 
@@ -69,19 +72,22 @@ class Reference:
         yield f"<h4>Parameters</h4><table>{''.join(rows)}</table>" if rows else ""
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
         if body is not None:
-            yield f"<h4>Body</h4><p>{self._type(body)}</p>"
+            yield f"<h4>Body</h4>{_text(body) or f'<p>{self._type(body)}</p>'}"
             yield from self._properties(body)
         yield f"<h4>Answers</h4><table>{''.join(self._answers(operation))}</table>"
         yield f"<pre>{escape(self._line(method, path, operation, body))}</pre>"
 
     def _answers(self, operation: Schema) -> Iterator[str]:
+        alike: dict[tuple[str, str], list[str]] = {}
         for status, answer in operation["responses"].items():
             kinds = []
             for media_type, content in answer.get("content", {}).items():
                 lines = content.get("x-line-schema")
                 what = f"lines of {self._type(lines)}" if lines else self._type(content.get("schema", {}))
                 kinds.append(f"<code>{escape(media_type)}</code> {what}")
-            yield _row(escape(status), "<br>".join(kinds), _plain(answer))
+            alike.setdefault(("<br>".join(kinds), _plain(answer)), []).append(escape(status))
+        for (shown, about), statuses in alike.items():
+            yield _row(", ".join(statuses), shown, about)
 
     def _line(self, method: str, path: str, operation: Schema, body: Schema | None) -> str:
         """A line for a shell, with the parameters that it must have in capitals."""
@@ -148,7 +154,8 @@ class Reference:
 
 
 def _plain(schema: Schema) -> str:
-    return _CODE.sub(r"<code>\1</code>", escape(schema.get("description", "")))
+    text = _WRAPPED.sub(" ", schema.get("description", ""))
+    return _STRONG.sub(r"<b>\1</b>", _CODE.sub(r"<code>\1</code>", escape(text)))
 
 
 def _text(schema: Schema) -> str:
