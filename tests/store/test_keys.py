@@ -164,8 +164,8 @@ def test_used_tokens_add_up(one: Process) -> None:
     made = create(one)
     key_id = made.key.name.removeprefix("keys/")
     for tokens in (3, 4):
-        one.write(keys.add_tokens, key_id, tokens)
-    one.write(keys.add_tokens, "none", 5)
+        one.write(lambda tx, used: tx.spent.update({key_id: used}), tokens)
+    one.write(lambda tx: tx.spent.update({"none": 5}))
     found = find(one, made.secret)
     assert found is not None and found.tokens_used == 7
     assert revoke(one, made.key.name).tokens_used == 7

@@ -120,6 +120,7 @@ def _commit(scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[even
             if not _run(tx, op, alone=alone):
                 db.rollback()
                 return outcome
+        tx.settle()
         scene.notify(db, tx.hints, tx.logged)
         db.commit()
     except BaseException:

@@ -204,6 +204,4 @@ def _total(tx: Tx, held: Held, turn: turn_pb2.Turn, *, new_message: bool) -> Non
     ever.message_tokens += turn.usage.output_tokens
     ever.duration.FromMicroseconds(ever.duration.ToMicroseconds() + turn.duration.ToMicroseconds())
     if turn.creator.startswith("keys/"):
-        spent = turn.usage.input_tokens + turn.usage.output_tokens
-        key = turn.creator.removeprefix("keys/")
-        tx.db.run("UPDATE api_key SET tokens_used = tokens_used + ? WHERE id = ?", spent, key)
+        tx.spent[turn.creator.removeprefix("keys/")] += turn.usage.input_tokens + turn.usage.output_tokens

@@ -165,11 +165,6 @@ def revoke(tx: Tx, caller: Caller, request: service.RevokeKeyRequest, *, any_nam
     return key
 
 
-def add_tokens(tx: Tx, key_id: str, tokens: int) -> None:
-    """Count tokens that a key's turn has used; of a key that is not there, nothing."""
-    tx.db.run("UPDATE api_key SET tokens_used = tokens_used + ? WHERE id = ?", tokens, key_id)
-
-
 def to_key(row: KeyRow) -> Key:
     """A key as it is stored, with the tokens that it has used."""
     key = Key.FromString(bytes(row.data))

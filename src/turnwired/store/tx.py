@@ -1,5 +1,6 @@
 """One transaction of the writer: what it has read, locked and appended, and what is to be told once it is committed."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -238,6 +239,8 @@ class Tx:
     claimed: list[Claimed] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     """Attachments whose rows are gone: their bytes go after the commit."""
+    spent: Counter[str] = field(default_factory=Counter)
+    """Tokens that were used, by the id of the key: `settle` writes them."""
     _held: dict[str, Held] = field(default_factory=dict)
     _numbers: list[int] = field(default_factory=list)
 
@@ -294,6 +297,15 @@ class Tx:
         insert_events(self.db, rows, self.now_us)
         self.logged.extend(rows)
 
+    def settle(self) -> None:
+        """Count what keys have used; of a key that is not there, nothing. Once a group, behind all its writes.
+
+        In sorted order: two processes that lock the rows of many keys in different orders would deadlock.
+        """
+        for key, tokens in sorted(self.spent.items()):
+            self.db.run("UPDATE api_key SET tokens_used = tokens_used + ? WHERE id = ?", tokens, key)
+        self.spent.clear()
+
     def save(self) -> None:
         """Write every session that is held."""
         for held in self._held.values():
@@ -304,6 +316,7 @@ class Tx:
     def savepoint(self, needed: bool) -> Iterator[None]:
         """Undo what the block did if it raises, and what it wanted told. `needed`: others share the transaction."""
         marks = len(self.logged), len(self.hints), len(self.claimed), len(self.dropped)
+        spent = Counter(self.spent)
         # Numbers are reserved within the savepoint: undone, they would be given twice.
         self._numbers = []
         if needed:
@@ -313,6 +326,7 @@ class Tx:
             self.save()
         except BaseException:
             self._held.clear()
+            self.spent = spent
             del self.logged[marks[0] :], self.hints[marks[1] :], self.claimed[marks[2] :], self.dropped[marks[3] :]
             if needed:
                 self.db.run("ROLLBACK TO SAVEPOINT op")
