@@ -103,10 +103,12 @@ async def test_a_turn_whose_server_is_killed_ends_with_what_its_clients_were_sho
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("notify", ["true", "false"])
 async def test_a_turn_is_followed_cancelled_and_continued_at_another_server(
-    serve_process: ServeStarter, postgres_url: str
+    serve_process: ServeStarter, postgres_url: str, notify: str
 ) -> None:
-    here, there = await serve_process(postgres_url), await serve_process(postgres_url)
+    env = {"TURNWIRE_DATABASE__NOTIFY": notify}
+    here, there = await serve_process(postgres_url, env=env), await serve_process(postgres_url, env=env)
     async with client(here) as one, client(there) as two:
         session = await one.session()
         made = await one.turns.CreateTurn(CreateTurnRequest(chat=one.chat(session, "/say a|b\n/sleep 60000")))
