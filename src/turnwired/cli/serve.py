@@ -95,7 +95,7 @@ def serve(
 
 
 async def _serve(loaded: "Loaded") -> None:
-    from turnwired.app import surfaces  # noqa: PLC0415 (see main.py)
+    from turnwired.app import garbage, surfaces  # noqa: PLC0415 (see main.py)
     from turnwired.app.banner import banner  # noqa: PLC0415
     from turnwired.app.build import running  # noqa: PLC0415
     from turnwired.app.errors import StartError  # noqa: PLC0415
@@ -110,6 +110,7 @@ async def _serve(loaded: "Loaded") -> None:
     try:
         async with running(loaded.settings, env=os.environ) as server:
             stop.on_second = server.hurry
+            garbage.calm()
             print(await banner(server, os.getpid()), end="\n\n", flush=True)
             await stop.first.wait()
         if server.late:
