@@ -139,6 +139,15 @@ def test_an_update_that_changes_nothing_tells_nobody(one: Process) -> None:
     assert one.kinds(made.name) == ["session_created"]
 
 
+def test_an_update_that_touches_moves_the_time_whatever_changes(one: Process) -> None:
+    made = one.session(display_name="same")
+    one.tick()
+    touched = update(one, Session(name=made.name, display_name="same"), "display_name", touch=True)
+    assert touched.update_time.ToMicroseconds() == one.clock.now_us()
+    assert (touched.etag != made.etag, touched.metadata_version) == (True, made.metadata_version)
+    assert list(one.events(made.name)[-1].session_updated.changed) == ["update_time"]
+
+
 def test_one_surface_of_the_metadata_leaves_the_others(one: Process) -> None:
     made = one.session(metadata={"alumia": Json(text='{"a": 1.0}'), "cortex": Json(text="[]")})
     changed = update(one, Session(name=made.name, metadata={"alumia": Json(text="{}")}), "metadata.alumia")

@@ -36,7 +36,7 @@ class Event(_message.Message):
     `reasoning_delta` and `tool_input_delta` add text at the end of the part that they name; `part_set` adds a whole part,
     or replaces the one with its id; `part_closed` marks it done. A `part_set` with a final `tool_result` also ends the
     call that it names (SUCCEEDED, FAILED or DENIED), and one with an approval's answer moves its call on.
-    What the turn's end writes equals that fold; `rules/fold.py` in the source is it, in 150 lines.
+    What the turn's end writes equals that fold; `rules/fold.py` in the source is it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -254,7 +254,7 @@ class Message(_message.Message):
     """True while an attachment sits in its slot `audio`."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_part_pb2.Part]:
-        """What it says, at most 1,000 parts."""
+        """What it says, at most 1,000 parts; the setting `limits.parts` may let fewer in (512 unless it says otherwise)."""
 
     @_builtins.property
     def response_time(self) -> _duration_pb2.Duration:

@@ -200,10 +200,13 @@ class UpdateSessionRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     SHOW_ARCHIVED_FIELD_NUMBER: _builtins.int
     ALLOW_UNKNOWN_AGENT_FIELD_NUMBER: _builtins.int
+    TOUCH_FIELD_NUMBER: _builtins.int
     show_archived: _builtins.bool
     """Change it even if it is archived."""
     allow_unknown_agent: _builtins.bool
     """Take an agent that is not known: turns on it fail with AGENT_NOT_FOUND until it is."""
+    touch: _builtins.bool
+    """Move the session's `update_time` on even if every value was there already."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """The session with its new values. Its `etag`, if set, must be the current one."""
@@ -221,10 +224,11 @@ class UpdateSessionRequest(_message.Message):
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         show_archived: _builtins.bool = ...,
         allow_unknown_agent: _builtins.bool = ...,
+        touch: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unknown_agent", b"allow_unknown_agent", "session", b"session", "show_archived", b"show_archived", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unknown_agent", b"allow_unknown_agent", "session", b"session", "show_archived", b"show_archived", "touch", b"touch", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -75,13 +75,15 @@ def get(db: Connection, caller: Caller, request: session_service_pb2.GetSessionR
 def update(tx: Tx, caller: Caller, request: session_service_pb2.UpdateSessionRequest) -> session_pb2.Session:
     """Change the fields that the mask names; a value that is there already moves neither etag nor `update_time`.
 
-    Raises as `get`, and ETAG_MISMATCH, ALIAS_TAKEN, FIELD_INVALID.
+    With the request's `touch` it moves both. Raises as `get`, and ETAG_MISMATCH, ALIAS_TAKEN, FIELD_INVALID.
     """
     held = rows.hold_session(
         tx, caller, request.session.name, field="session.name", show_archived=request.show_archived
     )
     check_etag(held, request.session.etag)
-    patch(tx, caller, held, request.session, request.update_mask if request.HasField("update_mask") else None)
+    mask = request.update_mask if request.HasField("update_mask") else None
+    if not patch(tx, caller, held, request.session, mask) and request.touch:
+        held.touch("update_time")
     return shown(held)
 
 

@@ -120,6 +120,8 @@ async def test_a_title_is_made_of_the_first_message_and_replaces_what_was_there(
     titled = await llama.json("POST", f"/{session}/title", {"first_message": "  What\n about\tQ3? "})
     assert titled["generated_title"] == "What about Q3?"
     assert titled["last_updated_at"] > first["last_updated_at"]
+    again = await llama.json("POST", f"/{session}/title", {"first_message": "What about Q3?"})
+    assert again["last_updated_at"] > titled["last_updated_at"]
     await llama.say(session, "/say a turn never changes a title that is set")
     assert (await llama.summary(session))["generated_title"] == "What about Q3?"
     long = await llama.json("POST", f"/{session}/title", {"first_message": "é" * 61})

@@ -160,7 +160,7 @@ async def rename(request: Request) -> Response:
     change = Session(name=session.name)
     if label:
         change.display_name = label
-    call = UpdateSessionRequest(session=change, update_mask=FieldMask(paths=["display_name"]))
+    call = UpdateSessionRequest(session=change, update_mask=FieldMask(paths=["display_name"]), touch=True)
     await ask.caller.ask(ask.here.stubs.sessions.UpdateSession, call)
     return empty()
 

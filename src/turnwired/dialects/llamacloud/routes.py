@@ -117,7 +117,7 @@ async def set_title(request: Request) -> Response:
         await session_of(request)
         raise
     titled = Session(name=name, display_name=sessions.title_of(body.first_message))
-    call = UpdateSessionRequest(session=titled, update_mask=FieldMask(paths=["display_name"]))
+    call = UpdateSessionRequest(session=titled, update_mask=FieldMask(paths=["display_name"]), touch=True)
     session = await here.caller(request).ask(here.stubs.sessions.UpdateSession, call)
     return reply(sessions.summary(session, settings(request)))
 

@@ -3001,7 +3001,7 @@ class Event(betterproto2.Message):
     `reasoning_delta` and `tool_input_delta` add text at the end of the part that they name; `part_set` adds a whole part,
     or replaces the one with its id; `part_closed` marks it done. A `part_set` with a final `tool_result` also ends the
     call that it names (SUCCEEDED, FAILED or DENIED), and one with an approval's answer moves its call on.
-    What the turn's end writes equals that fold; `rules/fold.py` in the source is it, in 150 lines.
+    What the turn's end writes equals that fold; `rules/fold.py` in the source is it.
 
     Oneofs:
         - kind: What happened.
@@ -4102,7 +4102,7 @@ class Message(betterproto2.Message):
 
     parts: "list[Part]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    What it says, at most 1,000 parts.
+    What it says, at most 1,000 parts; the setting `limits.parts` may let fewer in (512 unless it says otherwise).
     """
 
     client_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
@@ -5904,6 +5904,11 @@ class UpdateSessionRequest(betterproto2.Message):
     allow_unknown_agent: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
     """
     Take an agent that is not known: turns on it fail with AGENT_NOT_FOUND until it is.
+    """
+
+    touch: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    Move the session's `update_time` on even if every value was there already.
     """
 
 
