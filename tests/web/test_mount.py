@@ -82,7 +82,7 @@ async def test_a_path_variable_is_one_segment_and_comes_decoded(here):
         assert (await http.get("/api/things/a%2Fb%20%C3%A9")).json() == {"id": "a/b é", "method": "GET"}
         assert (await http.get("/api/things/a/b")).status_code == 404
         assert (await http.get("/api/things/")).status_code == 404
-        assert (await http.get("/api/things/%0A")).json()["id"] == "\ufffd"
+        assert (await http.get("/api/things/a%0Ab")).json()["id"] == "a\nb"
         assert (await http.get("/api/things/%FF")).json()["id"] == "\ufffd"
 
 
@@ -170,9 +170,14 @@ async def test_a_missing_key_is_told_before_what_is_wrong_with_the_request(here,
 
     monkeypatch.setattr("turnwired.web.calls.Caller.ask", ask)
     async with client(mounted(dialect(), here)) as http:
+        for method, path in (("POST", "/api/things"), ("GET", "/api/other"), ("PUT", "/api/things")):
+            assert (await http.request(method, path)).json() == {"refused": "KEY_MISSING"}
+    assert len(asked) == 3
+    async with client(mounted(dialect(route_first=True), here)) as http:
         assert (await http.post("/api/things")).json() == {"refused": "KEY_MISSING"}
         assert (await http.get("/api/other")).status_code == 404
-    assert len(asked) == 1
+        assert (await http.put("/api/things")).status_code == 405
+    assert len(asked) == 4
 
 
 async def test_an_endpoint_finds_its_site(here):

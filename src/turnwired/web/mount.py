@@ -35,6 +35,8 @@ SURFACE = "turnwired.surface"
 """The scope's key of the dialect's name."""
 
 _VARIABLE = re.compile(r"\{(\w+)\}")
+_BETWEEN = "\ud800"
+"""Stands between the segments of a path that is matched: no URL holds it, and a decoded segment may hold a slash."""
 _KEY_REASONS = frozenset({"KEY_MISSING", "KEY_INVALID"})
 
 
@@ -80,6 +82,8 @@ class Dialect:
     cors: Cors
     key_first: bool = True
     """A bad key is told before anything that is wrong with the request itself."""
+    route_first: bool = False
+    """An unknown path or method is told even before a bad key."""
     split_decoded: bool = False
     """The path is percent-decoded before it is cut at its slashes, not after."""
 
@@ -139,8 +143,7 @@ class _Mounted:
 
     def _find(self, scope: Scope) -> _Found:
         method, segments = scope["method"], _segments(scope, decoded_first=self._dialect.split_decoded)
-        # Decoded segments may hold slashes: a character that no URL holds stands between them.
-        path = "\n".join(segments)
+        path = _BETWEEN.join(segments)
         allowed: list[str] = []
         for pattern, methods in self._dialect.routes:
             match = pattern.fullmatch(path)
@@ -153,7 +156,8 @@ class _Mounted:
         return _Found(None, {}, tuple(dict.fromkeys(allowed)))
 
     async def _refused(self, request: Request, error: Exception) -> Response:
-        if self._dialect.key_first and not isinstance(error, Refusal | HTTPException):
+        judged = isinstance(error, Refusal) or (self._dialect.route_first and isinstance(error, HTTPException))
+        if self._dialect.key_first and not judged:
             error = await _bad_key(request) or error
         answer = self._dialect.answer(request, error)
         if answer is None:
@@ -187,8 +191,8 @@ def _pattern(template: str) -> re.Pattern[str]:
     pieces = []
     for segment in template.split("/"):
         variable = _VARIABLE.fullmatch(segment)
-        pieces.append(f"(?P<{variable[1]}>[^\\n]+)" if variable else re.escape(segment))
-    return re.compile("\n".join(pieces))
+        pieces.append(f"(?P<{variable[1]}>[^{_BETWEEN}]+)" if variable else re.escape(segment))
+    return re.compile(_BETWEEN.join(pieces))
 
 
 def _segments(scope: Scope, *, decoded_first: bool) -> list[str]:
@@ -198,5 +202,4 @@ def _segments(scope: Scope, *, decoded_first: bool) -> list[str]:
         return path.removeprefix(root).split("/")
     raw = scope.get("raw_path") or quote(path).encode()
     own = raw.decode("latin-1").removeprefix(quote(root))
-    # A line end cannot stand in an id, and would split the path that is matched.
-    return [unquote(segment).replace("\n", "\ufffd") for segment in own.split("/")]
+    return [unquote(segment) for segment in own.split("/")]

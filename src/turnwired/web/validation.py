@@ -1,6 +1,7 @@
 """What is wrong with a request, in the rows that FastAPI answers 422 with. Source: pydantic 2.14.3, FastAPI 0.165.0."""
 
 import math
+import re
 from typing import Any, Final, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +13,9 @@ M = TypeVar("M", bound=BaseModel)
 Row: TypeAlias = dict[str, Any]
 """`type`, `loc`, `msg`, `input`, and `ctx` where pydantic has one; in this order."""
 
-_UNSTORABLE: Final = frozenset("\0") | {chr(code) for code in range(0xD800, 0xE000)}
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+_ECHOED_DEPTH: Final = 128
 
 
 class Invalid(Exception):
@@ -67,7 +70,7 @@ def value_error(loc: list[str | int], text: str, given: object) -> Row:
 
 def storable(text: str) -> bool:
     """Whether every store can keep the text: no U+0000, no unpaired surrogate."""
-    return _UNSTORABLE.isdisjoint(text)
+    return _UNSTORABLE.search(text) is None
 
 
 def _row(kind: str, loc: list[str | int], text: str, given: object) -> Row:
@@ -75,19 +78,22 @@ def _row(kind: str, loc: list[str | int], text: str, given: object) -> Row:
 
 
 def _echoed(value: object) -> object:
-    """A value as an answer can repeat it: null where JSON or UTF-8 cannot."""
+    """A value as an answer can repeat it: null where JSON or UTF-8 cannot, or where whoever writes it goes too deep."""
     # By an explicit stack: it may be nested deeply.
-    left: list[object] = [value]
+    left: list[tuple[object, int]] = [(value, 1)]
     while left:
-        match left.pop():
-            case str(text) if not storable(text):
+        one, depth = left.pop()
+        match one:
+            case str() if _SURROGATES.search(one):
                 return None
-            case float(number) if not math.isfinite(number):
+            case float() if not math.isfinite(one):
                 return None
-            case dict(found):
-                left += [*found.keys(), *found.values()]
-            case list(found):
-                left += found
+            case dict() | list() if depth > _ECHOED_DEPTH:
+                return None
+            case dict():
+                left += [(inner, depth + 1) for pair in one.items() for inner in pair]
+            case list():
+                left += [(inner, depth + 1) for inner in one]
             case _:
                 pass
     return value

@@ -55,7 +55,7 @@ TABLE = [
     (
         StreamBody,
         {**TURN, "prompt": "a\0"},
-        row("value_error", PROMPT, "Value error, the text holds U+0000", None, error={}),
+        row("value_error", PROMPT, "Value error, the text holds U+0000", "a\0", error={}),
     ),
     (
         StreamBody,

@@ -55,5 +55,6 @@ DIALECT: Final = Dialect(
     answer=replies.refused,
     claims=claims,
     cors=Cors(methods=("GET", "POST", "PATCH", "DELETE")),
+    route_first=True,
     split_decoded=True,
 )

@@ -1,12 +1,12 @@
 """Bodies, queries and ids, judged by pydantic as FastAPI lets it judge them. Source: contracts/cortex.md, section 3."""
 
 import math
-from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from turnwired.dialects.cortex.wire import Row, value_error
+from turnwired.web import validation
+from turnwired.web.validation import Invalid, Row, rows_of, storable, value_error
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -14,7 +14,8 @@ Text255 = Annotated[str, Field(max_length=255)]
 
 _INTEGER: Final = TypeAdapter(int)
 _INT64: Final = 2**63
-_UNSTORABLE: Final = frozenset("\0") | {chr(code) for code in range(0xD800, 0xE000)}
+_DEPTH: Final = 63
+"""Levels of nesting of a value that is kept: one less than the server's, for it is kept in an object."""
 
 
 class SessionCreate(BaseModel):
@@ -52,13 +53,10 @@ class NodeAttachRequest(BaseModel):
 
 def judged(model: type[M], body: object) -> tuple[M | None, list[Row]]:
     """A body as a model, or the rows of what is wrong with it."""
-    if not isinstance(body, Mapping):
-        text = "Input should be a valid dictionary or object to extract fields from"
-        return None, [{"type": "model_attributes_type", "loc": ["body"], "msg": text, "input": echoed(body)}]
     try:
-        made = model.model_validate(body)
-    except ValidationError as error:
-        return None, _rows(error, ["body"])
+        made = validation.judged(model, body)
+    except Invalid as error:
+        return None, [_of_text(row) for row in error.rows]
     strange = [row for name in made.model_fields_set for row in _unstorable(getattr(made, name), ["body", name])]
     return (None, strange) if strange else (made, [])
 
@@ -68,45 +66,47 @@ def integer(text: str, loc: list[str | int]) -> tuple[int, list[Row]]:
     try:
         number = _INTEGER.validate_python(text)
     except ValidationError as error:
-        return 0, _rows(error, loc)
+        return 0, rows_of(error, *loc)
     return number if 0 < number < _INT64 else 0, []
 
 
-def echoed(value: object) -> object:
-    """A value as the answer can repeat it: null where JSON or UTF-8 cannot."""
-    return None if any(True for _ in _unstorable(value, [])) else value
-
-
-def storable(text: str) -> bool:
-    """Whether a text can be kept, and so can be the text of something that is."""
-    return _UNSTORABLE.isdisjoint(text)
-
-
-def _rows(error: ValidationError, loc: list[str | int]) -> list[Row]:
-    rows = []
-    for one in error.errors(include_url=False):
-        row: Row = {"type": one["type"], "loc": [*loc, *one["loc"]], "msg": one["msg"], "input": echoed(one["input"])}
-        if "ctx" in one:
-            row["ctx"] = one["ctx"]
-        rows.append(row)
-    return rows
+def _of_text(row: Row) -> Row:
+    """An unpaired surrogate is a value that cannot be stored, whoever sees it first."""
+    return _cannot(row["loc"], "text") if row["type"] == "string_unicode" else row
 
 
 def _unstorable(value: object, loc: list[str | int]) -> list[Row]:
-    """Rows for what no store can keep, by an explicit stack: a body may be nested deeply."""
-    rows: list[Row] = []
-    left: list[object] = [value]
+    """Rows for what no store can keep: of a list each element's own, of an object the first."""
+    if isinstance(value, list):
+        return [row for place, one in enumerate(value) for row in _unstorable(one, [*loc, place])]
+    # By an explicit stack: it may be nested deeply.
+    left: list[tuple[object, int]] = [(value, 1)]
     while left:
-        one = left.pop()
+        one, depth = left.pop()
         match one:
             case str() if not storable(one):
-                rows.append(value_error(loc, "the text cannot be stored"))
-            case float() if not math.isfinite(one):
-                rows.append(value_error(loc, "the number cannot be stored"))
+                return [_cannot(loc, "text")]
+            case bool():
+                continue
+            case int() | float() if not _finite(one):
+                return [_cannot(loc, "number")]
+            case dict() | list() if depth > _DEPTH:
+                return [_cannot(loc, "nesting")]
             case dict():
-                left += [*one.keys(), *one.values()]
+                left += [(inner, depth + 1) for pair in one.items() for inner in pair]
             case list():
-                left += one
+                left += [(inner, depth + 1) for inner in one]
             case _:
                 continue
-    return rows[:1]
+    return []
+
+
+def _finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
+
+
+def _cannot(loc: list[str | int], what: str) -> Row:
+    return value_error(loc, f"the {what} cannot be stored", None)

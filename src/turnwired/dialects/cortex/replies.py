@@ -8,11 +8,13 @@ from starlette.responses import Response
 
 from turnwired.config.dialects import Cortex
 from turnwired.dialects.cortex import wire
-from turnwired.dialects.cortex.wire import Invalid, Refused
+from turnwired.dialects.cortex.wire import Refused
+from turnwired.web import downloads
 from turnwired.web.calls import Refusal
 from turnwired.web.jsonin import BodyError, Kind
 from turnwired.web.jsonout import dumps
 from turnwired.web.site import site
+from turnwired.web.validation import Invalid, value_error
 
 _METHOD: Final = "Method Not Allowed"
 
@@ -30,12 +32,10 @@ def reply(body: object, status: int = 200) -> Response:
 def refused(_request: Request, error: Exception) -> Response | None:
     """The answer to what stopped a request; None for what nobody foresaw."""
     match error:
+        case Refusal(reason="RANGE_UNSATISFIABLE"):
+            return Response(b"", 416, downloads.unsatisfiable(error))
         case Refusal():
-            answer = wire.ERRORS.get(error.reason, wire.INTERNAL)
-            headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
-            if answer is wire.UNAUTHORIZED:
-                headers["www-authenticate"] = "Bearer"
-            return _detail(answer.status, answer.text or error.text, headers)
+            return _of_refusal(error)
         case Invalid():
             return reply({"detail": error.rows}, 422)
         case Refused():
@@ -54,6 +54,16 @@ def refused(_request: Request, error: Exception) -> Response | None:
             return _detail(error.status_code, wire.INTERNAL.text)
         case _:
             return None
+
+
+def _of_refusal(refusal: Refusal) -> Response:
+    answer = wire.ERRORS.get(refusal.reason, wire.INTERNAL)
+    headers = {} if refusal.retry_after is None else {"retry-after": str(refusal.retry_after)}
+    if answer is wire.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    if answer is wire.UNPROCESSABLE:
+        return reply({"detail": [value_error(["body"], refusal.text, None)]}, answer.status)
+    return _detail(answer.status, answer.text or refusal.text, headers)
 
 
 def _detail(status: int, text: str, headers: dict[str, str] | None = None) -> Response:

@@ -3,20 +3,22 @@
 import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from pydantic import BaseModel
 from starlette.requests import Request
 
 from turnwired.dialects.cortex import models
 from turnwired.dialects.cortex.replies import settings
-from turnwired.dialects.cortex.wire import NO_MESSAGE_TEXT, NO_SESSION_TEXT, Invalid, Refused, Row, missing
+from turnwired.dialects.cortex.wire import NO_MESSAGE_TEXT, NO_SESSION_TEXT, Refused
 from turnwired.web.body import BodyReader
 from turnwired.web.jsonin import BodyError, Kind, Policy, parse
 from turnwired.web.site import site
+from turnwired.web.validation import Invalid, Row, missing, unread
 
 M = TypeVar("M", bound=BaseModel)
 
-_JSON: Final = re.compile(r"application/(?:[^;\s]+\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
+_JSON: Final = re.compile(r"application/(?:[^;\s]*\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 # The framework takes NaN and the like, and only what keeps them refuses them.
 _LENIENT: Final = Policy(max_depth=None, finite=False, storable=False)
 _ABSENT: Final = object()
@@ -75,17 +77,21 @@ async def _body(request: Request) -> Any:
     except BodyError as error:
         if error.kind is not Kind.SYNTAX:
             raise
-        row: Row = {
-            "type": "json_invalid",
-            "loc": ["body", error.position or 0],
-            "msg": "JSON decode error",
-            "input": {},
-            "ctx": {"error": error.text},
-        }
-        raise Invalid([row]) from error
+        raise unread(error) from error
 
 
 def query(request: Request, name: str) -> str | None:
-    """The last of a query parameter's values; None if there is none."""
-    values = request.query_params.getlist(name)
-    return values[-1] if values else None
+    """The last of a query parameter's values; None if there is none. One that is no UTF-8 is none that is storable."""
+    text = request.scope["query_string"].decode("latin-1")
+    pairs = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
+    return next((value for key, value in reversed(pairs) if key == name), None)
+
+
+def is_text(request: Request) -> bool:
+    """Whether the path is UTF-8: only so is what it was decoded to what the client meant."""
+    raw: bytes = request.scope.get("raw_path") or b""
+    try:
+        unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -22,19 +22,23 @@ from turnwire.v1.session_service_pb2 import (
     UpdateSessionRequest,
 )
 from turnwire.v1.turn_service_pb2 import CancelTurnRequest
-from turnwired.dialects.cortex import models, records
+from turnwired.dialects.cortex import records
 from turnwired.dialects.cortex.models import NodeAttachRequest, SessionCreate, SessionUpdate
 from turnwired.dialects.cortex.replies import reply
-from turnwired.dialects.cortex.requests import body_of, known, path_id, query, session_number
-from turnwired.dialects.cortex.wire import NOT_ATTACHED_TEXT, Invalid, Refused, missing, value_error
+from turnwired.dialects.cortex.requests import body_of, is_text, known, path_id, query, session_number
+from turnwired.dialects.cortex.wire import NOT_ATTACHED_TEXT, Refused
 from turnwired.rules import names
 from turnwired.web.calls import Caller, Refusal
 from turnwired.web.jsonout import dumps
 from turnwired.web.site import Site, site
+from turnwired.web.validation import Invalid, missing, storable, value_error
 
 _PAGE: Final = 500
 _USER_LENGTH: Final = 255
 _FEATURE_LENGTH: Final = 100
+_NOBODYS: Final = 'owner = "" AND owner:*'
+"""What no session fits. A query that asks for none is asked all the same: whether the caller may is the server's."""
+_KEPT_BYTES: Final = 64 * 1024
 _TRIES: Final = 8
 """How often a change that others were faster than is made again."""
 
@@ -57,9 +61,7 @@ async def list_sessions(request: Request) -> Response:
     """GET /sessions/."""
     taken = _filter(request)
     here = site(request)
-    call = ListSessionsRequest(
-        page_size=_PAGE, order=SESSION_ORDER_CREATE_TIME, filter=taken or 'owner = "" AND owner:*'
-    )
+    call = ListSessionsRequest(page_size=_PAGE, order=SESSION_ORDER_CREATE_TIME, filter=taken)
     every: list[Session] = []
     while True:
         page = await here.caller(request).ask(here.stubs.sessions.ListSessions, call)
@@ -67,14 +69,14 @@ async def list_sessions(request: Request) -> Response:
         if not page.next_page_token:
             break
         call.page_token = page.next_page_token
-    return reply([records.session_record(session) for session in every if taken])
+    return reply([records.session_record(session) for session in every])
 
 
 async def delete_sessions(request: Request) -> Response:
     """DELETE /sessions/: exactly what the list with the same query shows."""
     taken = _filter(request)
     here, count = site(request), 0
-    while taken:
+    while True:
         call = BatchDeleteSessionsRequest(filter=taken)
         deleted = await here.caller(request).ask(here.stubs.sessions.BatchDeleteSessions, call)
         count += deleted.deleted_count
@@ -84,14 +86,14 @@ async def delete_sessions(request: Request) -> Response:
 
 
 def _filter(request: Request) -> str:
-    """The sessions of one user and one feature; empty for a query that no session fits. Raises Invalid."""
+    """The sessions of one user and one feature. Raises Invalid."""
     user, feature = query(request, "user_id"), query(request, "feature_name")
     if user is None:
         raise Invalid([missing(["query", "user_id"], None)])
     feature = records.DEFAULT_FEATURE if feature is None else feature
     fits = 0 < len(user) <= _USER_LENGTH and 0 < len(feature) <= _FEATURE_LENGTH
-    if not (fits and models.storable(user) and models.storable(feature)):
-        return ""
+    if not (fits and storable(user) and storable(feature)):
+        return _NOBODYS
     label = f"labels.{records.FEATURE}"
     of_feature = f"{label} = {names.quoted(feature)}"
     if feature == records.DEFAULT_FEATURE:
@@ -156,8 +158,12 @@ def _set_agent(session: Session, provider: str | None) -> None:
 
 def _keep(session: Session, own: dict[str, Any]) -> None:
     kept = {name: value for name, value in own.items() if value is not None}
-    if kept:
-        session.metadata[records.NAME].text = dumps(kept)
+    if not kept:
+        return
+    text = dumps(kept)
+    if len(text.encode()) > _KEPT_BYTES:
+        raise Invalid([value_error(["body", "sync_config"], f"it is kept in at most {_KEPT_BYTES} bytes", None)])
+    session.metadata[records.NAME].text = text
 
 
 async def delete_session(request: Request) -> Response:
@@ -253,7 +259,7 @@ async def attach_nodes(request: Request) -> Response:
     number, rows = path_id(request)
     body = await body_of(request, NodeAttachRequest, rows, _one_node)
     slashed = [
-        value_error(["body", "node_ids", place], "a node id holds no slash")
+        value_error(["body", "node_ids", place], "a node id holds no slash", node_id)
         for place, node_id in enumerate(body.node_ids)
         if "/" in node_id
     ]
@@ -277,7 +283,7 @@ async def detach_node(request: Request) -> Response:
     here = site(request)
     caller = here.caller(request)
     session = await found(here, caller, number)
-    if not models.storable(node_id):
+    if not (storable(node_id) and is_text(request)):
         raise Refused(404, NOT_ATTACHED_TEXT)
     name = names.session_node(session.name.removeprefix("sessions/"), node_id)
     await caller.ask(here.stubs.nodes.DetachNode, DetachNodeRequest(name=name))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 BUSY_TEXT: Final = "A task is already running in this session"
 NO_SESSION_TEXT: Final = "Session not found"
@@ -11,17 +11,6 @@ NO_MESSAGE_TEXT: Final = "Message not found"
 NO_AUDIO_TEXT: Final = "Audio not found"
 NOT_ATTACHED_TEXT: Final = "Node not attached to this session"
 UNPARSED_TEXT: Final = "There was an error parsing the body"
-
-Row = dict[str, Any]
-"""A row of a validation error: type, loc, msg, input, maybe ctx."""
-
-
-class Invalid(Exception):
-    """Rows of what is not acceptable: 422."""
-
-    def __init__(self, rows: list[Row]) -> None:
-        super().__init__("invalid")
-        self.rows = rows
 
 
 class Refused(Exception):
@@ -113,13 +102,3 @@ ERRORS: Final[Mapping[str, Answer]] = MappingProxyType(
     }
 )
 """What each Reason is here, by its name without `REASON_`. Source: decisions.md, part C."""
-
-
-def value_error(loc: list[str | int], text: str) -> Row:
-    """A row for what the framework's own rules do not know. What cannot be echoed is not."""
-    return {"type": "value_error", "loc": loc, "msg": f"Value error, {text}", "input": None, "ctx": {"error": {}}}
-
-
-def missing(loc: list[str | int], given: object) -> Row:
-    """The row for what is not there."""
-    return {"type": "missing", "loc": loc, "msg": "Field required", "input": given}
