@@ -27,7 +27,6 @@ from turnwired.services.interceptors.chain import interceptors
 from turnwired.store import keys
 from turnwired.store.turns import Terms
 from turnwired.store.tx import Tx
-from turnwired.telemetry.metrics import Metrics
 from turnwired.web.channel import Handlers, InProcessChannel
 
 _STOP_SECONDS: Final = 10.0
@@ -73,7 +72,7 @@ async def started(kit: Kit) -> Core:
     ladder.push("agents", registry.close, _STOP_SECONDS)
     journal = await storage.journal(settings, ladder, clock=clock, ids=ids, alone=True)
     await _refuse_strangers(settings, journal)
-    _count(journal, kit.metrics)
+    journal.measure(kit.metrics)
     nodes = Hub(
         journal,
         clock=clock,
@@ -115,11 +114,6 @@ async def _refuse_strangers(settings: Settings, journal: Journal) -> None:
         f"{beyond} can be reached from other machines and there are no keys: make one with `turnwire keys create`, "
         "or say --open to let everybody in"
     )
-
-
-def _count(journal: Journal, metrics: Metrics) -> None:
-    journal.measure(metrics)
-    metrics.gauge("followers", "Watches that wait for news in this process.", lambda: len(journal.hub))
 
 
 def _terms(settings: Settings, roster: Roster, engine: Engine, drain: Drain) -> "partial[Terms]":
