@@ -1,8 +1,9 @@
-"""Serve the parity service behind the gateway: `python -m tests.gateway.serve_parity PORT [--upstream]`.
+"""Serve the parity service behind the gateway: `python -m tests.gateway.serve_parity PORT [--upstream | --in-process]`.
 
 One dispatcher before four gateways, as where the cases were recorded: the request header `X-Parity-Mux` picks the
-unescaping mode and is removed. Prints the address once it answers; port 0 takes any. `--upstream` takes the descriptors
-from the server's reflection, as a gateway does that knows no file.
+unescaping mode and is removed. Prints the address once it answers; port 0 takes any. The gateways call the service over
+a socket; `--upstream` takes the descriptors from its reflection, as a gateway does that knows no file, and
+`--in-process` calls it without a socket, as the product does.
 """
 
 import argparse
@@ -11,12 +12,12 @@ import signal
 import sys
 from contextlib import contextmanager
 
-import grpc
 import uvicorn
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from tests.gateway.parity.service import SERVICE, Parity, handlers, reflected
 from tests.gateway.protos import Messages, parity
+from tests.gateway.stack import channel
 from turnwired.gateway import Descriptors, Gateway, Unescape
 
 
@@ -53,22 +54,17 @@ class Server(uvicorn.Server):
         sys.stdout.flush()
 
 
-async def serve(port, upstream):
+async def serve(port, *, upstream, kind):
     messages = Messages(parity())
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers(
-        (handlers(messages, SERVICE, Parity(messages)), reflected(messages, [SERVICE], "v1alpha"))
-    )
-    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    await server.start()
-    async with grpc.aio.insecure_channel(address) as channel:
+    served = handlers(messages, SERVICE, Parity(messages)), reflected(messages, [SERVICE], "v1alpha")
+    async with channel(*served, kind=kind) as to:
         if upstream:
-            descriptors = await Descriptors.from_reflection(channel)
+            descriptors = await Descriptors.from_reflection(to)
         else:
             descriptors = Descriptors(FileDescriptorSet.FromString(parity()).file)
         # Proxy headers are the gateway's own to read, and nothing may stand before it.
         config = uvicorn.Config(
-            Dispatcher(channel, descriptors),
+            Dispatcher(to, descriptors),
             host="127.0.0.1",
             port=port,
             log_level="warning",
@@ -77,12 +73,13 @@ async def serve(port, upstream):
             timeout_graceful_shutdown=2,
         )
         await Server(config).serve()
-    await server.stop(None)
 
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("port", type=int)
-    arguments.add_argument("--upstream", action="store_true")
+    ways = arguments.add_mutually_exclusive_group()
+    ways.add_argument("--upstream", action="store_true")
+    ways.add_argument("--in-process", dest="kind", action="store_const", const="in process", default="over a socket")
     options = arguments.parse_args()
-    asyncio.run(serve(options.port, options.upstream))
+    asyncio.run(serve(options.port, upstream=options.upstream, kind=options.kind))

@@ -38,6 +38,8 @@ def answered(answers):
         ("flt", "16777217", 16777216), ("raw", "AAE", 400), ("raw", "-_8=", "+/8="), ("raw", "-+8=", 400),
         ("color", "0x1", "RED"), ("color", "07", "BLUE"), ("color", "red", 400), ("color", "", 400),
         ("at", "2020-01-01T00:00:00.1234567890Z", 400), ("took", "1h", 400), ("took", "-1.5s", "-1.500s"),
+        ("raw", "AAE=", "AAE="), ("at", "2020-01-01T00:00:00%2B01:00", "2019-12-31T23:00:00Z"), ("i32", "1_000", 1000),
+        ("color", "99", 400), ("colors", "RED,0x7", ["RED", "BLUE"]), ("nums", "0x10,2", [16, 2]),
         ("tags", "", [""]), ("tags", "a,,b", ["a", "", "b"]), ("nums", "1,x", 400), ("colors", "RED,99", 400),
     ],
 )  # fmt: skip
@@ -60,6 +62,17 @@ def test_wrappers_optionals_and_oneof_members_read_their_scalar(answered, path, 
     assert (status, reply[name]) == (200, wanted)
 
 
+@pytest.mark.parametrize("text", ["red", "99"])
+def test_a_path_variable_that_is_no_such_enum_is_told_so(answered, text):
+    _, reply = answered(f"/v1/typed/color/{text}")
+    assert reply["message"] == f"type mismatch, parameter: color, error: {text} is not valid"
+
+
+def test_a_path_variable_wins_over_the_body(answered):
+    _, reply = answered("/v1/echo/p", "POST", b'{"name":"b","i32":1}')
+    assert (reply["name"], reply["i32"]) == ("p", 1)
+
+
 def test_a_nested_path_variable_reads_base_ten_and_leaves_the_bodys_siblings(answered):
     status, reply = answered("/v1/typed/innercount/0x10")
     assert (status, reply["message"]) == (
@@ -80,6 +93,18 @@ def test_a_nested_path_variable_reads_base_ten_and_leaves_the_bodys_siblings(ans
         ("tags[x]=y", {"tags": ["x", "y"]}), ("tags[]=y", {"tags": ["", "y"]}),
         ("tags=a&tags=b&otherTags=c", {"tags": ["a", "b"]}),
         ("name[x]=y", 'too many values for field "name": x, y'), ("name[x=y", {"name": ""}),
+        ("labels=x", f'more than one value provided for key "x" in map "{EVERYTHING}.labels"'),
+        ("i32=1_0", 400), ("i32=%205", 400), ("i32=010", {"i32": 10}), ("i32=0x10", 400), ("flag=T", {"flag": True}),
+        ("dbl=0x1p-2", {"dbl": 0.25}), ("raw=AAE", 400), ("raw=AAE%3D", {"raw": "AAE="}),
+        ("color=7", {"color": "BLUE"}),
+        ("color=99", 400), ("snake_case_name=a", {"snakeCaseName": "a"}), ("snakeCaseName=a", {"snakeCaseName": "a"}),
+        ("otherName=a", {"otherName": "a"}), ("renamed=a", {"otherName": "a"}), ("name=a+b", {"name": "a b"}),
+        ("nums=1,2", 'parsing list "nums": '), ("nums=1&nums=x", 'parsing list "nums": '),
+        ("tags=a,b", {"tags": ["a,b"]}),
+        ("inner=x", 'parsing field "inner": unsupported message type: "turnwire.parity.v1.Inner"'),
+        ("list=x", 'parsing field "list": unsupported message type: "google.protobuf.ListValue"'),
+        ("at.seconds=5", {"at": "1970-01-01T00:00:05Z"}), ("i32=1&i32=2", 'too many values for field "i32": 1, 2'),
+        ("i32=x", 'parsing field "i32": '), ("totals[x]=5", {"totals": {"x": "5"}}),
         ("labels[a][b]=c", {"labels": {}}), ("labels[]=c", {"labels": {"": "c"}}),
         ("labels[a]=1&labels[b]=2", {"labels": {"a": "1", "b": "2"}}),
         ("labels[a]=1&labels[a]=2", f'more than one value provided for key "a" in map "{EVERYTHING}.labels"'),

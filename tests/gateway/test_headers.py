@@ -57,6 +57,15 @@ async def test_a_value_outside_printable_ascii_is_dropped_and_the_call_goes_on(v
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_repeated_headers_stay_repeated(kind):
+    headers = [("Cookie", "a"), ("Cookie", "b"), ("Grpc-Metadata-X", "1"), ("grpc-metadata-X", "2")]
+    assert await seen(headers, "grpcgateway-cookie", "x", kind=kind) == {
+        "grpcgateway-cookie": ["a", "b"],
+        "x": ["1", "2"],
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("value", "wanted"), [("AAH/", "0001ff"), ("AA==", "00"), ("AA", "00"), ("", ""), ("AAE", "0001")]
 )
@@ -79,8 +88,10 @@ async def test_who_asked_for_which_host_is_told_to_the_call():
     found = await seen(headers, *keys, client=None)
     assert found == {"x-forwarded-host": ["f"], "x-forwarded-for": ["1.1.1.1, 2.2.2.2"]}
     assert await seen([], *keys, client=None) == {}
+    assert (await seen(headers, "x-forwarded-for"))["x-forwarded-for"] == ["1.1.1.1, 2.2.2.2, 127.0.0.1"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
@@ -95,8 +106,8 @@ async def test_who_asked_for_which_host_is_told_to_the_call():
         ("-0H", 0),
     ],
 )
-async def test_a_timeout_in_any_unit_is_the_calls_deadline(value, seconds):
-    async with parity_gateway() as gateway:
+async def test_a_timeout_in_any_unit_is_the_calls_deadline(kind, value, seconds):
+    async with parity_gateway(kind) as gateway:
         reply = json.loads((await ask(gateway, "GET", "/v1/meta", [("Grpc-Timeout", value)])).body)
     assert reply["hasDeadline"] == (seconds > 0)
     assert reply["deadlineSeconds"] == pytest.approx(seconds, rel=0.02)

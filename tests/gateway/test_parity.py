@@ -14,10 +14,10 @@ from tests.gateway.stack import served
 CASES = json.loads((GOLDEN / "cases.json").read_bytes())["cases"]
 
 
-@pytest.fixture(scope="module", params=["from a file", "by reflection"])
+@pytest.fixture(scope="module", params=["in-process", "upstream"])
 def port(request):
-    """The port of what `make parity` serves, its descriptors from a file or by the server's reflection."""
-    with served(*["--upstream"] if request.param == "by reflection" else []) as found:
+    """The port of what `make parity` serves, in one process without a socket, or known by reflection over one."""
+    with served(f"--{request.param}") as found:
         yield found
 
 

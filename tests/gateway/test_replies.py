@@ -5,7 +5,7 @@ import json
 import grpc
 import pytest
 from google.protobuf import any_pb2
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from tests.gateway.parity.service import PACKAGE, SERVICE, handlers
 from tests.gateway.protos import Messages, described
@@ -89,7 +89,8 @@ async def test_a_value_is_written_as(fields, name, text):
         ({"raw": b""}, "raw", []), ({"raw": b"a"}, "raw", "YQ=="), ({"color": 99}, "color", "99"),
         ({"colors": [1, 99]}, "colors", ["RED", "99"]),
         ({"longs": [2**60]}, "longs", [2**60]), ({"totals": {"a": 5}}, "totals", {"a": 5}), ({}, "totals", {}),
-        ({}, "w_i64", "0"),
+        ({}, "w_i64", "0"), ({}, "at", "1970-01-01T00:00:00Z"), ({}, "doc", {}), ({}, "raw", []), ({}, "tags", []),
+        ({}, "inner", {"name": "", "count": "0", "deep": None, "notes": []}), ({"i64": 2**60}, "i64", 2**60),
         ({"dbl": float("inf")}, "dbl", 500), ({"flag": True}, "flag", True),
     ],
 )  # fmt: skip
@@ -99,6 +100,43 @@ async def test_a_picked_field_is_plain_json_unless_it_is_a_message(fields, picke
         assert (status, reply["code"]) == (500, 2)
     else:
         assert (status, reply) == (200, wanted)
+
+
+async def test_what_is_unset_is_written_but_for_optional_fields_and_members_of_oneofs():
+    _, reply, answer = await replied(everything())
+    fields = parity_messages()[f"{PACKAGE}.Everything"].DESCRIPTOR.fields
+    shown = [field for field in fields if field.containing_oneof is None]
+    assert list(reply) == [field.json_name for field in shown]
+    for field in shown:
+        if field.is_repeated:
+            wanted = {} if field.message_type and field.message_type.GetOptions().map_entry else []
+        elif field.message_type or field.name == "nothing":
+            wanted = None
+        elif field.enum_type:
+            wanted = field.enum_type.values[0].name
+        else:
+            wide = "64" in field.name
+            wanted = "0" if wide else {str: "", bytes: ""}.get(type(field.default_value), field.default_value)
+        assert reply[field.json_name] == wanted, field.name
+    assert b": " not in answer.body
+    _, reply, _ = await replied(everything(opt_text="", opt_num=0, opt_flag=False, opt_color=0, choice_flag=False))
+    assert {name: reply.get(name) for name in ("optText", "optNum", "optFlag", "optColor", "choiceFlag")} == {
+        "optText": "", "optNum": 0, "optFlag": False, "optColor": "COLOR_UNSPECIFIED", "choiceFlag": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "kind"),
+    [
+        ("/v1/download?text=a%0Ab&content_type=text/x", b"a\nb", ["text/x"]),
+        ("/v1/download?text=a", b"a", []),
+        ("/v1/download:stream?text=a&count=2&content_type=text/x", b"a0\na1\n", ["text/x"]),
+    ],
+)
+async def test_an_http_body_is_its_bytes_and_its_type(target, body, kind):
+    async with parity_gateway() as gateway:
+        answer = await ask(gateway, "GET", target)
+    assert (answer.status, answer.body, answer.values("content-type")) == (200, body, kind)
 
 
 PICKS = """
@@ -181,6 +219,47 @@ async def failed(kind, code, message, *, details=b"", target="/v1/echo", initial
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_details_are_written_with_what_is_unset_in_them(kind):
+    status = status_pb2.Status(code=9, message="m")
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="R"))
+    details = status.SerializeToString()
+    answer = await failed(kind, grpc.StatusCode.FAILED_PRECONDITION, "m", details=details)
+    shown = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "R", "domain": "", "metadata": {}}
+    assert json.loads(answer.body) == {"code": 9, "message": "m", "details": [shown]}
+    assert answer.values("content-type") == ["application/json"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_server_that_failed_without_headers_has_none_in_the_answer(kind):
+    bare = await failed(kind, grpc.StatusCode.NOT_FOUND, "m")
+    sent = await failed(kind, grpc.StatusCode.NOT_FOUND, "m", initial=(("x-one", "1"),))
+    assert [name for name, _ in bare.headers if name.startswith("grpc-")] == []
+    assert sent.values("grpc-metadata-content-type") == ["application/grpc"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fails", ["", "&fail_after=0&code=5", "&fail_after=1&code=5"])
+async def test_a_stream_sends_header_metadata_also_with_an_early_error_and_never_trailers(kind, fails):
+    target = f"/v1/ticks?count=2&set_header=x-one=1&set_header=x-one=2&set_trailer=x-late=9{fails}"
+    async with parity_gateway(kind) as gateway:
+        answer = await ask(gateway, "GET", target, [("TE", "trailers")], extensions={"http.response.trailers": {}})
+    assert answer.status == (404 if "after=0" in fails else 200)
+    assert answer.values("grpc-metadata-x-one") == ["1", "2"]
+    assert answer.values("grpc-metadata-content-type") == ["application/grpc"]
+    assert not answer.trailers
+    assert "x-late" not in str(answer.headers)
+    assert answer.body.count(b"\n") == (1 if "after=0" in fails else 2)
+
+
+async def test_lines_hold_a_picked_field_and_a_stream_without_any_has_no_type():
+    async with parity_gateway() as gateway:
+        picked = await ask(gateway, "GET", "/v1/ticks:text?count=2&text=a")
+        none = await ask(gateway, "GET", "/v1/ticks?count=0")
+    assert picked.body == b'{"result":"a"}\n{"result":"a"}\n'
+    assert (none.status, none.values("content-type"), none.body) == (200, [], b"")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_every_code_has_its_http_status(kind):
     wanted = dict(
         zip(range(1, 17), (499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401), strict=True)
@@ -208,6 +287,12 @@ async def test_a_stream_that_fails_at_once_sends_no_www_authenticate():
 async def test_details_that_cannot_be_read_are_left_out():
     answer = await failed("in process", grpc.StatusCode.ABORTED, "m", details=b"\xff\xff")
     assert json.loads(answer.body) == {"code": 10, "message": "m", "details": []}
+
+
+async def test_a_detail_of_an_unknown_type_hides_the_error():
+    unknown = status_pb2.Status(code=5, message="m", details=[any_pb2.Any(type_url="x/none.Such", value=b"a")])
+    answer = await failed("in process", grpc.StatusCode.NOT_FOUND, "m", details=unknown.SerializeToString())
+    assert (answer.status, answer.body) == (500, b'{"code": 13, "message": "failed to marshal error message"}')
 
 
 async def test_a_detail_of_an_unknown_type_hides_the_error_in_lines_as_elsewhere():

@@ -119,7 +119,7 @@ async def test_bytes_outside_utf8_elsewhere_are_a_value_or_a_path_like_any_other
         ("POST", "/v1/projects/p/items/:undelete", 404), ("POST", "/anything/at/all/:undelete", 404),
         ("GET", "/v1/files/:stat", 404), ("POST", "/v1/files/:stat", 501), ("GET", "/v1/files/:other", 200),
         ("GET", "/v1/files:stat", 200),
-        ("PROPFIND", "/v1/late/x", 501), ("get", "/v1/late/x", 501),
+        ("PROPFIND", "/v1/late/x", 501), ("get", "/v1/late/x", 501), ("OPTIONS", "/v1/late/x", 501),
         ("PROPFIND", "/v1/none", 404), ("HEAD", "/v1/late/x", 501),
     ],
 )  # fmt: skip
@@ -131,6 +131,69 @@ async def test_a_last_component_that_is_only_a_verb_ends_the_search(method, path
     assert not answer.values("allow")
     if status == 501:
         assert json.loads(answer.body) == {"code": 12, "message": "Method Not Allowed", "details": []}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "wanted"),
+    [
+        ("GET", "/v1%2Flate/a", ("OrderVariableFirst", "a")), ("GET", "/v1/late%2fa%2fb", None),
+        ("POST", "/v1/verbs/7%3Arun", ("RunVerb", "7")), ("GET", "/v1/l%61te/a", ("OrderVariableFirst", "a")),
+        ("GET", "/v1/late/a+b", ("OrderVariableFirst", "a+b")),
+        ("GET", "/v1/late/a%252Fb", ("OrderVariableFirst", "a%2Fb")),
+        ("GET", "/v1/late/special", ("OrderLiteralSecond", "")),
+        ("GET", "/v1/early/special", ("OrderVariableSecond", "special")),
+    ],
+)  # fmt: skip
+async def test_a_path_is_decoded_whole_and_once_and_then_split(method, path, wanted):
+    async with parity_gateway() as gateway:
+        answer = await ask(gateway, method, path)
+    found = json.loads(answer.body)
+    assert (None if answer.status == 404 else (found["rpc"], found["saw"]["id"])) == wanted
+
+
+@pytest.mark.parametrize(
+    "target", ["/turnwire.parity.v1.ParityService/Unbound", "/turnwire.parity.v1.ParityService/EchoBody", "/v1", "/"]
+)
+async def test_what_no_rule_binds_is_not_found(target):
+    async with parity_gateway() as gateway:
+        answer = await ask(gateway, "POST", target, body=b"{}")
+    assert (answer.status, answer.body) == (404, b'{"code":5,"message":"Not Found","details":[]}')
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+async def test_a_custom_kind_is_any_method_and_nothing_else_answers_it(method):
+    async with parity_gateway() as gateway:
+        bound = await ask(gateway, method, "/v1/things/x?note=n")
+        other = await ask(gateway, "GET", "/v1/things/x")
+    assert (bound.status, json.loads(bound.body)["saw"]) == (200, {"id": "x", "note": "n"})
+    assert other.status == 501
+
+
+async def test_a_form_that_stands_for_a_get_has_its_fields_before_those_of_the_query():
+    async with parity_gateway() as gateway:
+        answer = await ask(gateway, "POST", "/v1/typed/name/x?tags=q&i32=1", [FORM], b"tags=f&flag=true")
+    found = json.loads(answer.body)
+    assert (found["tags"], found["i32"], found["flag"], found["name"]) == (["f", "q"], 1, True, "x")
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "headers", "body"),
+    [
+        ("GET", "/v1/late/x", [], b"no json"), ("DELETE", "/v1/echo", [FORM], b"name=%zz"),
+        ("GET", "/v1/late/x", [FORM], b"note=%zz"), ("POST", "/v1/echo:form", [], b"no json"),
+    ],
+)  # fmt: skip
+async def test_a_rule_without_a_body_takes_none(method, target, headers, body):
+    async with parity_gateway() as gateway:
+        assert (await ask(gateway, method, target, headers, body)).status == 200
+
+
+async def test_content_type_and_accept_are_never_looked_at():
+    headers = [("Content-Type", "image/png"), ("Accept", "text/html;q=1, */*;q=0")]
+    async with parity_gateway() as gateway:
+        answer = await ask(gateway, "POST", "/v1/echo", headers, b'{"name":"a"}')
+    assert (answer.status, answer.values("content-type")) == (200, ["application/json"])
+    assert json.loads(answer.body)["name"] == "a"
 
 
 @pytest.mark.parametrize(
