@@ -209,6 +209,18 @@ async def test_a_node_that_leaves_finishes_its_turns_first(api):
     assert ended(await events(following)).state == Turn.STATE_SUCCEEDED
 
 
+async def test_no_turn_is_lost_to_a_node_that_leaves_while_it_is_assigned(api):
+    for turns_of_the_loop in range(0, 120, 6):
+        async with dialled(api.address, node_id="first") as node:
+            following = api.chat(await talk_to(api), "/say hello")
+            await until(following, lambda event: event.HasField("turn_started"))
+            for _ in range(turns_of_the_loop):
+                await asyncio.sleep(0)
+            node.leave()
+        async with dialled(api.address, node_id="second"):
+            assert ended(await events(following)).state == Turn.STATE_SUCCEEDED
+
+
 async def test_a_node_that_nobody_wants_is_told_why(sqlite_url):
     closed = Settings.model_validate({"keys": {"cache": 0}})
     async with serving(sqlite_url, "socket", closed) as api:

@@ -213,9 +213,7 @@ async def test_a_node_that_leaves_is_given_nothing_more_and_may_finish_what_it_h
         following = ask(api, one)
         turn = (await hand.assigned()).turn.name
         await hand.say(leaving=pb.Leaving())
-        # Its answer comes after the server has read what was before.
-        await hand.say(heartbeat=pb.Heartbeat())
-        await hand.hear("alive")
+        assert (await hand.hear("alive")).leaving
         waiting = ask(api, other)
         recorded = (await until(waiting, lambda event: event.HasField("turn_recorded")))[-1].turn_recorded.turn
         last = await hand.speak(turn, "the last")
@@ -225,6 +223,27 @@ async def test_a_node_that_leaves_is_given_nothing_more_and_may_finish_what_it_h
         await hand.ended()
         assert (await api.turns.GetTurn(GetTurnRequest(name=recorded.name))).state == Turn.STATE_QUEUED
     assert not api.core.roster.nodes.book.present("default", AGENT)
+
+
+async def test_a_turn_that_was_assigned_before_the_node_left_comes_before_the_answer_to_that(api):
+    session = await talk_to(api)
+    async with node(api) as hand:
+        following = ask(api, session)
+        await until(following, lambda event: event.HasField("turn_started"))
+        await hand.say(leaving=pb.Leaving())
+        given = []
+        async with asyncio.timeout(LIMIT):
+            while not (answer := await hand.call.read()).alive.leaving:
+                given += [answer.assign.turn.name] if answer.HasField("assign") else []
+        for turn in given:
+            await hand.acked(turn, await hand.speak(turn, "given"))
+        await hand.call.done_writing()
+        await hand.ended()
+    async with node(api, hello("second")) as second:
+        if not given:
+            # It was not sent yet, so it is for others.
+            await second.speak((await second.assigned()).turn.name, "given")
+        assert said(await events(following)) == "given"
 
 
 async def test_an_end_whose_ack_was_lost_is_not_asked_for_again(api):

@@ -105,7 +105,7 @@ class ConnectResponse(_message.Message):
 
     @_builtins.property
     def alive(self) -> Global___Alive:
-        """The server lives: its answer to each heartbeat."""
+        """The server lives: its answer to each heartbeat, and to Leaving."""
 
     def __init__(
         self,
@@ -468,12 +468,17 @@ class Alive(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    LEAVING_FIELD_NUMBER: _builtins.int
+    leaving: _builtins.bool
+    """The answer to Leaving: every turn that the node has to serve was assigned before this."""
     def __init__(
         self,
+        *,
+        leaving: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaving", b"leaving"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -527,8 +532,8 @@ Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class Leaving(_message.Message):
-    """The node goes away: it is assigned nothing more, and gone as soon as the stream ends. Turns that are not done by then
-    are given up at once.
+    """The node goes away: it is assigned nothing more once `Alive.leaving` has come, and gone as soon as the stream ends. Turns
+    that are not done by then are given up at once.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -76,6 +76,7 @@ class Connection:
         self._sender: asyncio.Task[Any] | None = None
         self._leaving = False
         self._told = False
+        self._dismissed = False
 
     @property
     def welcomed(self) -> bool:
@@ -134,6 +135,9 @@ class Connection:
                 if work.over:
                     await self._crew.drop(work.turn)
                 self._wake.set()
+        elif answer.alive is not None and answer.alive.leaving:
+            self._dismissed = True
+            self._wake.set()
         elif answer.cancel is not None:
             await self._crew.drop(answer.cancel.turn)
             self._wake.set()
@@ -172,7 +176,7 @@ class Connection:
                     if output is not None:
                         sent = True
                         yield v1.ConnectRequest(output=to_dataclass(v1.Output, output))
-            if self._told and not self._crew.works:
+            if self._dismissed and not self._crew.works:
                 return
             try:
                 await self._clock.wait_for(self._wake.wait(), max(0.0, due - self._clock.monotonic()))

@@ -181,7 +181,7 @@ class Link:
                     raise broken("sync_status", "a sync report has a status")
                 await self._desk.synced(live, request.sync_report)
             case "leaving":
-                live.leaving = True
+                self._dismiss(live)
             case "hello":
                 raise broken("hello_once", "Hello is said once")
             case _:
@@ -207,6 +207,13 @@ class Link:
             raise broken("stats_object", "stats are one JSON object")
         self._desk.heard(live, heartbeat)
         self._put("alive", "", ConnectResponse(alive=Alive()))
+
+    def _dismiss(self, live: LiveNode) -> None:
+        # What it was not sent yet is for others.
+        for key in list(self._seats):
+            del self._seats[key], self._box[key]
+        live.leave()
+        self._put("alive", "leaving", ConnectResponse(alive=Alive(leaving=True)))
 
     def _listen_for_silence(self) -> None:
         # While a turn holds up the reading, the silence is this side's own.

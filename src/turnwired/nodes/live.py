@@ -73,6 +73,13 @@ class LiveNode:
                 seat.lose()
         return resumed
 
+    def leave(self) -> None:
+        """The node goes away: what it has not begun is lost to it."""
+        self.leaving = True
+        for seat in list(self.seats.values()):
+            if not seat.begun:
+                seat.lose()
+
     def part(self) -> None:
         """The connection is over: what came over it stays."""
         self.link = None

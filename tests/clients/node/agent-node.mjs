@@ -22,6 +22,7 @@ const instanceId = randomUUID();
 let stream = null; // what outputs go over; null until the server has said what it has of them
 let leave = () => {}; // end the connection
 let leaving = false;
+let dismissed = false; // the server knows, and assigns nothing more
 let window = 1;
 
 // A turn that is served. It outlives connections: outputs are kept until the server has stored them.
@@ -60,7 +61,7 @@ class Work {
     this.unacked = [];
     this.room();
     works.delete(this.turn);
-    if (leaving && !works.size) leave();
+    if (dismissed && !works.size) leave();
   }
 
   async run(text) {
@@ -120,6 +121,10 @@ function connect() {
       work.run(assign.inputMessage.parts[0].text.text);
     }
     if (answer.kind === "ack") works.get(answer.ack.turn)?.ack(answer.ack.number);
+    if (answer.kind === "alive" && answer.alive.leaving) {
+      dismissed = true;
+      if (!works.size) leave();
+    }
     if (answer.kind === "cancel") {
       works.get(answer.cancel.turn)?.drop();
       tell({ cancelled: answer.cancel.turn });
@@ -143,7 +148,6 @@ function connect() {
 function depart() {
   leaving = true;
   stream?.write({ leaving: {} });
-  if (!works.size) leave();
 }
 
 process.on("SIGTERM", depart);

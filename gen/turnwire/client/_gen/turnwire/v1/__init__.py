@@ -2049,7 +2049,10 @@ class Alive(betterproto2.Message):
     The server lives.
     """
 
-    pass
+    leaving: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    The answer to Leaving: every turn that the node has to serve was assigned before this.
+    """
 
 
 default_message_pool.register_message("turnwire.v1", "Alive", Alive)
@@ -2714,7 +2717,7 @@ class ConnectResponse(betterproto2.Message):
 
     alive: "Alive | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
     """
-    The server lives: its answer to each heartbeat.
+    The server lives: its answer to each heartbeat, and to Leaving.
     """
 
 
@@ -3635,8 +3638,8 @@ default_message_pool.register_message("turnwire.v1", "Key", Key)
 @dataclass(eq=False, repr=False)
 class Leaving(betterproto2.Message):
     """
-    The node goes away: it is assigned nothing more, and gone as soon as the stream ends. Turns that are not done by then
-    are given up at once.
+    The node goes away: it is assigned nothing more once `Alive.leaving` has come, and gone as soon as the stream ends. Turns
+    that are not done by then are given up at once.
     """
 
     pass
