@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from bench import inside
 from bench.figures import Figures
 from bench.load import GrpcClient, Said, Script, SseClient, chat_request, new_session, percentile
 from bench.machine import cpu_seconds
@@ -124,6 +125,7 @@ async def gateway(figures: Figures, server: Server) -> None:
     figures.add("gateway: a unary call, median", f"{json_took:.2f} ms", bare="")
     figures.add("  over the plain gRPC call", f"{json_took / took:.2f} x, {json_took - took:+.2f} ms")
     figures.add("  in server CPU", f"{json_cpu / cpu:.2f} x, {json_cpu - cpu:+.2f} ms")
+    await inside.gateway(figures)
 
 
 def past(figures: Figures, folder: Path, *, many: int) -> None:
