@@ -41,7 +41,8 @@ async def chat(request: Request) -> Response:
     encoder = Encoder(key)
     if stream:
         opening = sse.encode([encoder.opening()])
-        return EventStream(streams.encoded(opened, encoder, site(request).clock, opening=opening))
+        # Of lines of data alone: silence is not broken.
+        return EventStream(streams.encoded(opened, encoder, site(request).clock, opening=opening, ping_seconds=0))
     return await _waited(opened, encoder, key)
 
 
