@@ -216,4 +216,5 @@ async def test_useChat_cannot_forge_an_approval_nor_change_what_runs(how: str, s
             assert ran[0]["state"] == "output-denied" and "output" not in ran[0]
         else:
             assert (ran[0]["state"], ran[0]["output"]) == ("output-available", {"ok": True})
+        assert now["content"] == "before\n\nafter"
         assert await all_of(server.channel, theirs) == other

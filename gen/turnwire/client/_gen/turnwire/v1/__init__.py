@@ -3963,8 +3963,12 @@ class ListSessionsRequest(betterproto2.Message):
 
     filter: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    An AIP-160 filter over `owner`, `agent`, `state`, `origin`, `labels.KEY`, `create_time`, `update_time`, such as
-    `labels.project = "p1" AND NOT state = FAILED`. Empty: all.
+    A part of AIP-160, such as `labels.project = "p1" AND NOT state = FAILED`; docs/filters.md has all of it. Empty: all.
+
+    `owner`, `agent`, `origin` and `labels.KEY` take `=`, `!=` and `:*` (is not empty, is set), `state` and `archived`
+    take `=` and `!=`, `create_time` and `update_time` also `<`, `<=`, `>` and `>=` and an RFC 3339 time in quotes.
+    `AND`, `OR`, `NOT` and brackets join terms; OR binds closer than AND. A label that is not set fits neither `=` nor
+    `!=`. There are no wildcards, functions or values without a field.
     """
 
     order: "SessionOrder" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: SessionOrder(0))
