@@ -6,8 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.fixtures.server import Running, Serving
 
@@ -282,34 +280,3 @@ async def test_the_table_of_keys(serving: Serving, sqlite_url: str) -> None:
         assert await status(talker, "echo") == (403, lacks)
         assert await status("", "echo") == (401, "Invalid or revoked API key")
         assert await status("g_agent_wrong", "none") == (401, "Invalid or revoked API key")
-
-
-_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=4,
-)
-_PATHS = [
-    "chat",
-    "sessions/history",
-    "sessions/rename",
-    "sessions/archive",
-    "sessions/delete",
-    "archives/restore",
-    "archives/delete",
-]
-_FIELDS = ["message", "sessionKey", "stream", "key", "label", "limit", "filename"]
-
-
-@pytest.fixture
-async def one(serving: Serving, sqlite_url: str) -> Any:
-    async with serving(sqlite_url) as server:
-        yield server
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(path=st.sampled_from(_PATHS), body=st.dictionaries(st.sampled_from(_FIELDS), _values))
-async def test_no_body_gets_a_server_error(one: Running, path: str, body: dict[str, object]) -> None:
-    content = json.dumps(body).encode()
-    response = await one.http.post(f"{BASE}/echo/{path}", content=content)
-    assert response.status_code < 500, response.text

@@ -130,6 +130,15 @@ async def test_checks_are_made_in_the_contracts_order(guayaba):
     assert list(refused.json()) == ["error", "message"]
 
 
+async def test_a_key_that_no_session_can_have_is_not_found(guayaba):
+    for key in ("x", "agent:main:x", f"agent:main:{UUID.upper()}", "api:" + "x" * 600, "x" * 20_000, "a/b", "~n1", "é"):
+        for path, name in (("history", "sessionKey"), ("rename", "key"), ("archive", "key"), ("delete", "key")):
+            assert await guayaba.json(f"sessions/{path}", {name: key}, 404) == NO_SESSION, key[:20]
+    told = await guayaba.json("chat", {"message": "x", "sessionKey": "api:" + "x" * 509}, 422)
+    assert told["errors"] == {"sessionKey": ["The session key field must not be greater than 512 characters."]}
+    assert await guayaba.say("hi", "api:" + "x" * 508) == "hi"
+
+
 async def test_a_key_of_another_namespace_sees_nothing_of_this_one(guayaba):
     await guayaba.say("hi")
     headers = {"authorization": f"Bearer {await guayaba.server.key('*', namespace='other')}"}

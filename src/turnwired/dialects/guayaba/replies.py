@@ -1,5 +1,6 @@
 """Answers of this dialect. Source: contracts/guayaba.md, section 3."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.exceptions import HTTPException
@@ -40,11 +41,11 @@ def refused(_request: Request, error: Exception) -> Response | None:
             headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
             if error.reason == "SCOPE_MISSING":
                 return _error(answer, _scope_text(error.facts.get("scope", "")), headers)
+            if answer is wire.UNPROCESSABLE:
+                return _invalid({"body": error.text})
             return _error(answer, answer.text or error.text, headers)
         case Invalid():
-            errors = {name: [text] for name, text in error.errors.items()}
-            body = {"message": str(error), "errors": errors}
-            return Response(dumps(body), 422, media_type="application/json")
+            return _invalid(error.errors)
         case Absent():
             return _error(wire.ERRORS[str(error)], wire.ERRORS[str(error)].text)
         case Forbidden():
@@ -63,6 +64,11 @@ def refused(_request: Request, error: Exception) -> Response | None:
             return _error(answer, answer.text, dict(error.headers or {}))
         case _:
             return None
+
+
+def _invalid(errors: Mapping[str, str]) -> Response:
+    body = {"message": wire.INVALID_TEXT, "errors": {name: [text] for name, text in errors.items()}}
+    return Response(dumps(body), wire.UNPROCESSABLE.status, media_type="application/json")
 
 
 def lacks(scope: str) -> Forbidden:

@@ -89,6 +89,8 @@ async def fields_of(request: Request) -> Fields:
 
 async def found(ask: Asked, key: str) -> Session:
     """The agent's live session of a key. Raises SESSION_NOT_FOUND."""
+    if len(key) > wire.KEY_LENGTH:
+        raise Absent("SESSION_NOT_FOUND")
     name = sessions.name_of(key, ask.agent.agent_id)
     session = await ask.caller.ask(ask.here.stubs.sessions.GetSession, GetSessionRequest(name=name))
     if session.agent != ask.agent.name or sessions.key_of(session) != key:
