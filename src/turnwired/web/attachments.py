@@ -5,24 +5,25 @@
 Source: design.md, section 6.
 """
 
-import json
 import logging
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Final, cast
 from urllib.parse import quote, unquote
 
 import grpc
-from google.protobuf import json_format
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from turnwire.v1.attachment_pb2 import Attachment
+from turnwired.protojson.marshal import Marshaller
+from turnwired.protojson.types import Types
 from turnwired.web import downloads, forms, uploads
 from turnwired.web.calls import DOMAIN, Caller, Refusal
 from turnwired.web.forms import FormError
@@ -42,6 +43,7 @@ _KEY: Final = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
 _BY_REASON: Final = {"ATTACHMENT_TOO_LARGE": 413, "MEDIA_TYPE_REFUSED": 415, "RANGE_UNSATISFIABLE": 416}
 _BY_CODE: Final = (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
 _BY_KIND: Final = {Kind.TOO_LARGE: (413, grpc.StatusCode.INVALID_ARGUMENT)}
+_MARSHALLER: Final = Marshaller(Types(descriptor_pool.Default()))
 _SLOW: Final = (408, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -82,7 +84,7 @@ class Attachments:
             silent = isinstance(error, BodyError) and error.kind is Kind.TOO_SLOW
             silent = silent or (isinstance(error, Refusal) and error.code is grpc.StatusCode.DEADLINE_EXCEEDED)
             return _refused(error, {"connection": "close"}) if silent else _refused(error)
-        return _json(written(made))
+        return _json(made)
 
     async def _give(self, request: Request, name: str) -> Response:
         try:
@@ -98,12 +100,6 @@ class Attachments:
             if name.startswith(_METADATA) and _KEY.fullmatch(key := name.removeprefix(_METADATA))
         ]
         return Caller.of(request.headers, extra, self._site.unary_seconds)
-
-
-def written(message: Message) -> dict[str, Any]:
-    """A message as the gateway writes it: fields that are not set, too. Source: contracts/gateway.md, section 5."""
-    made: dict[str, Any] = json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
-    return _completed(made, cast("Descriptor", message.DESCRIPTOR))
 
 
 def _saved(attachment: Attachment) -> dict[str, str]:
@@ -123,48 +119,31 @@ def _described(request: Request, file: uploads.Incoming) -> Attachment:
     return attachment
 
 
-def _completed(made: dict[str, Any], kind: Descriptor) -> dict[str, Any]:
-    for field in kind.fields:
-        inner = field.message_type
-        if inner is None or inner.GetOptions().map_entry or inner.full_name.startswith("google.protobuf."):
-            if inner is not None and not field.is_repeated and field.containing_oneof is None:
-                made.setdefault(field.json_name, None)
-            continue
-        value = made.get(field.json_name)
-        if field.is_repeated:
-            made[field.json_name] = [_completed(one, inner) for one in value or []]
-        elif value is not None:
-            made[field.json_name] = _completed(value, inner)
-        elif field.containing_oneof is None:
-            made[field.json_name] = None
-    return made
-
-
 def _refused(error: Refusal | BodyError | FormError, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
     if not isinstance(error, Refusal):
         status, code = 400, grpc.StatusCode.INVALID_ARGUMENT
         if isinstance(error, BodyError):
             status, code = _SLOW if error.kind is Kind.TOO_SLOW else _BY_KIND.get(error.kind, (status, code))
-        return _json({"code": code.value[0], "message": error.text, "details": []}, status, headers)
+        return _json(status_pb2.Status(code=code.value[0], message=error.text), status, headers)
     number = error.code.value[0]
-    details: list[Message] = [
+    shown = status_pb2.Status(code=number, message=error.text)
+    shown.details.add().Pack(
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=dict(error.facts))
-    ]
+    )
     if error.retry_delay is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMicroseconds(round(error.retry_delay * 1_000_000))
-        details.append(retry)
+        shown.details.add().Pack(retry)
     if field := error.facts.get("field"):
         violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=error.text)
-        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    shown = [{"@type": f"type.googleapis.com/{one.DESCRIPTOR.full_name}", **written(one)} for one in details]
+        shown.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     lines = {"www-authenticate": quote(error.text, safe=" :;,=\"'()/")} if number == 16 else {}
     status = _BY_REASON.get(error.reason, _BY_CODE[number])
-    return _json({"code": number, "message": error.text, "details": shown}, status, {**lines, **headers})
+    return _json(shown, status, {**lines, **headers})
 
 
-def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+def _json(message: Message, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    text = _MARSHALLER.message(cast("Descriptor", message.DESCRIPTOR))(message)
     return Response(text.encode(), status, headers, "application/json")
 
 
