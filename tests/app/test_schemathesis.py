@@ -136,9 +136,10 @@ def configured(http):
             "headers": {"Authorization": http.headers["authorization"]},
             "generation": {"max-examples": EXAMPLES, "deterministic": True, "no-shrink": True, "database": "none"},
             "phases": {"stateful": {"enabled": False}},
-            # Its body is Chat's, and that one's thousand variants are enough.
+            # Their bodies are Chat's, and the message in it: that one's thousand variants are enough.
             "operations": [
-                {"include-operation-id": "TurnService_CreateTurn", "phases": {"coverage": {"enabled": False}}}
+                {"include-operation-id": name, "phases": {"coverage": {"enabled": False}}}
+                for name in ("TurnService_CreateTurn", "MessageService_CreateMessage")
             ],
             # What the document says of a request is for people: the server has rules that no schema states, and
             # ignores what no schema names.
