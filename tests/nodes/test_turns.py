@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fixtures.api import Api, ended, events, prompt, serving, until
+from tests.fixtures.api import Api, ended, events, prompt, refusal, serving, until
 from tests.fixtures.core import final, kinds
 from tests.nodes.wire import AGENT, call, closed, delta, failed, hello, node, opened, part_set, spoken, talk_to, text_of
 from turnwire.v1 import node_service_pb2 as pb
@@ -10,6 +10,7 @@ from turnwire.v1 import part_pb2
 from turnwire.v1.event_pb2 import Event, StepEnded, StepStarted, UsageReported
 from turnwire.v1.json_pb2 import Json
 from turnwire.v1.message_pb2 import FINISH_REASON_LENGTH, ROLE_ASSISTANT, Message
+from turnwire.v1.session_service_pb2 import GetSessionRequest
 from turnwire.v1.turn_pb2 import Turn
 from turnwire.v1.turn_service_pb2 import Answer, CancelTurnRequest, ResumeTurnRequest, WatchTurnRequest
 from turnwire.v1.usage_pb2 import Usage
@@ -198,6 +199,37 @@ async def test_a_turn_waits_for_an_approval_and_is_given_again_with_the_answer(a
         rest = await events(following)
     assert ended(rest).state == Turn.STATE_SUCCEEDED
     assert [part.WhichOneof("kind") for part in final(rest).parts] == ["tool_call", "approval", "tool_result"]
+
+
+async def test_a_turn_that_asks_for_two_things_waits_on_until_it_has_both(api):
+    session = await talk_to(api)
+    async with node(api) as hand:
+        following = ask(api, session)
+        turn = (await hand.assigned()).turn.name
+        await hand.output(turn, 1, call("c", "call-1", part_pb2.ToolCall.STATE_AWAITING_APPROVAL))
+        await hand.output(turn, 2, call("d", "call-2", part_pb2.ToolCall.STATE_AWAITING_RESULT))
+        await hand.output(turn, 3, done=pb.Done())
+        found = await until(following, lambda event: event.HasField("turn_waiting"))
+        pending = {one.call_id: one.request_id for one in found[-1].turn_waiting.pending_requests}
+        assert set(pending) == {"call-1", "call-2"}
+        yes = Answer(approval=Answer.Decision(approval_id=pending["call-1"], approved=True))
+        resumed = await api.turns.ResumeTurn(ResumeTurnRequest(name=turn, answers=[yes]))
+        assert resumed.turn.state == Turn.STATE_AWAITING_INPUT
+        told = await refusal(api.turns.ResumeTurn(ResumeTurnRequest(name=turn, answers=[yes])))
+        assert told.reason == "APPROVAL_ALREADY_ANSWERED"
+        shown = await api.sessions.GetSession(GetSessionRequest(name=session.name))
+        assert shown.pending_request_count == 1
+        here = Answer(tool_result=Answer.Result(call_id="call-2", output=Json(text='"here"')))
+        resumed = await api.turns.ResumeTurn(ResumeTurnRequest(name=turn, answers=[here]))
+        assert resumed.turn.state != Turn.STATE_AWAITING_INPUT
+        parts = (await hand.assigned()).output_message.parts
+        given = {part.tool_call.call_id: part.tool_call.state for part in parts if part.HasField("tool_call")}
+        assert given == {"call-1": part_pb2.ToolCall.STATE_RUNNING, "call-2": part_pb2.ToolCall.STATE_SUCCEEDED}
+        await hand.output(
+            turn, 1, part_set("r", tool_result=part_pb2.ToolResult(call_id="call-1", output=Json(text="1")))
+        )
+        await hand.output(turn, 2, done=pb.Done())
+        assert ended(await events(following)).state == Turn.STATE_SUCCEEDED
 
 
 async def test_a_turn_waits_for_a_peer(api):
