@@ -26,10 +26,12 @@ from tests.attachments.files import (
 )
 from tests.fixtures.api import Api, refusal, serving
 from tests.fixtures.core import LIMIT
+from turnwire.v1 import reason_pb2
 from turnwire.v1.attachment_pb2 import Attachment
 from turnwire.v1.json_pb2 import Json
 from turnwire.v1.session_service_pb2 import DeleteSessionRequest
 from turnwired.config.settings import Settings
+from turnwired.errors import Fault
 
 CODES = grpc.StatusCode
 
@@ -240,6 +242,27 @@ async def test_whoever_leaves_during_the_last_write_leaves_a_whole_file_or_none(
     for (data,) in found:
         one = Attachment.FromString(data)
         assert await download(near, one.name) == (one, b"x")
+
+
+@pytest.mark.parametrize("place", ["postgres", "memory"])
+async def test_bytes_whose_row_was_written_stay_though_the_store_was_gone_when_it_said_so(
+    place: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(request.getfixturevalue(f"{place}_url"), "in process") as api:
+        session = await api.session()
+        write_to = api.core.journal.write_to
+
+        async def lost(*arguments: Any, **options: Any) -> Any:
+            await write_to(*arguments, **options)
+            raise Fault(reason_pb2.REASON_STORE_UNAVAILABLE, "the store is away")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(api.core.journal, "write_to", lost)
+            assert (await refusal(sending(api, [start(session.name), chunk(b"x")]))).reason == "STORE_UNAVAILABLE"
+        assert await whole(api)
+        ((data,),) = await api.core.journal.read(lambda db: db.all("SELECT data FROM attachment"))
+        one = Attachment.FromString(data)
+        assert await download(api, one.name) == (one, b"x")
 
 
 async def whole(api: Api) -> bool:

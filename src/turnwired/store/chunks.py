@@ -103,6 +103,11 @@ class _ChunkUpload(Upload):
         )
         return bool(beaten.rowcount)
 
+    def _forget(self) -> bool:
+        """Whether no row is left: one that names the bytes may be there though its writer was told that it failed."""
+        self._db.run("DELETE FROM attachment WHERE id = ? AND NOT complete", self.id)
+        return self._db.one("SELECT 1 FROM attachment WHERE id = ?", self.id) is None
+
     def _put_at(self, start: int, data: bytes) -> None:
         def insert() -> None:
             if self._db.postgres:
@@ -121,7 +126,8 @@ class _ChunkUpload(Upload):
         """Nothing is held."""
 
     def _erase(self) -> None:
-        _writing(self._db, lambda: self._db.run("DELETE FROM attachment WHERE id = ? AND NOT complete", self.id))
+        if not _writing(self._db, self._forget):
+            return
         while _writing(self._db, partial(_remove_some, self._db, self.id)):
             continue
 
