@@ -1,6 +1,7 @@
 """Whose a request is where dialects share the root, and what a server refuses to start with."""
 
 import json
+import re
 
 import pytest
 
@@ -8,7 +9,7 @@ from turnwired.app import surfaces
 from turnwired.app.collide import Collision, Roots, Route, check
 from turnwired.clock import SystemClock
 from turnwired.dialects.alumia.about import DIALECT as ALUMIA
-from turnwired.web.mount import Cors, Dialect, Operation
+from turnwired.web.mount import ANY_METHOD, Cors, Dialect, Operation
 
 
 async def nothing(_request):
@@ -198,3 +199,17 @@ async def test_a_client_that_leaves_while_its_owner_is_looked_for_is_told_to_the
     found = await roots.find({"type": "http", "method": "POST", "path": "/api/v1/chat"}, receive)
     assert found is not None
     assert (await found[1]())["type"] == "http.disconnect"
+
+
+IDS = {"alumia": UUID, "cortex": "42", "llamacloud": "ses-7b0c9d2e30f04c589e4b2f4d1c0a9b11"}
+
+
+@pytest.mark.parametrize("name", list(surfaces.BUILT))
+async def test_at_the_root_each_operation_of_each_dialect_is_its_own(name):
+    every = list(surfaces.BUILT.values())
+    for operation in surfaces.BUILT[name].operations:
+        if operation.method == ANY_METHOD:
+            continue
+        path = re.sub(r"\{\w+\}", IDS.get(name, "x"), operation.path)
+        body = {"id": UUID, "messages": []} if (name, operation.method) == ("alumia", "POST") else None
+        assert await owner(every, operation.method, path, body) == name, (operation.method, path)

@@ -10,7 +10,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tests.fixtures.server import LIMIT, Serving, quick, served
 from turnwired.app import build, connection, front
+from turnwired.app.surfaces import BUILT
 from turnwired.telemetry.traces import Traces
+from turnwired.web.mount import ANY_METHOD
 
 
 @pytest.fixture(scope="module")
@@ -256,8 +258,14 @@ async def test_the_start_page_takes_no_host_that_is_none(server):
 async def test_the_openapi_document_has_the_dialects_beside_the_gateway(server):
     document = (await server.http.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.")
-    chat = document["paths"]["/alumia/api/v1/chat"]["post"]
-    assert chat["tags"] == ["alumia"]
+    tags = [tag["name"] for tag in document["tags"]]
+    assert len(tags) == len(set(tags))
+    for name, dialect in BUILT.items():
+        wanted = {(one.method, f"/{name}{one.path}") for one in dialect.operations if one.method != ANY_METHOD}
+        items = document["paths"].items()
+        shown = {(m.upper(), path) for path, item in items for m, one in item.items() if name in one.get("tags", ())}
+        assert shown == wanted
+        assert name in tags
     stream = document["paths"]["/alumia/api/v1/chat/{session_id}/stream"]["get"]
     assert [one["name"] for one in stream["parameters"]] == ["session_id"]
     assert "/healthz" in document["paths"]

@@ -18,6 +18,7 @@ from tests.fixtures.server import LIMIT, clean_env
 from turnwire.v1.session_pb2 import Session
 from turnwire.v1.session_service_pb2 import CreateSessionRequest, GetSessionRequest
 from turnwire.v1.session_service_pb2_grpc import SessionServiceStub
+from turnwired.app.surfaces import BUILT
 
 
 async def test_it_prints_where_it_listens_and_lines_that_work(serve_process, sqlite_url, tmp_path):
@@ -38,11 +39,56 @@ async def test_the_lines_work_with_a_key_where_one_is_needed(serve_process, sqli
     assert "with a key" in process.banner
     out = await shell(*process.banner.split("Try:\n")[1].strip().splitlines(), TURNWIRE_KEY=secret.strip())
     assert len(re.findall('"text_?[dD]elta"', out)) == 2
+    assert '"text' not in await shell(process.banner.split("Try:\n")[1].strip().splitlines()[0])
+
+
+SHOWN = {
+    "alumia": '"type":"finish"',
+    "cortex": '"finish_reason":"stop"',
+    "guayaba": '"content":"Hello"',
+    "llamacloud": '"is_error":false',
+    "hapi": '"ok":true',
+}
+"""What tells of each dialect that its line has worked."""
+
+
+@pytest.mark.parametrize("keys", [False, True], ids=["open", "keys"])
+async def test_each_line_of_the_start_page_works_when_it_is_pasted_alone(serve_process, sqlite_url, tmp_path, keys):
+    secret = (await ran("keys", "create", "--database", sqlite_url, cwd=tmp_path))[1].strip() if keys else ""
+    process = await serve_process(sqlite_url)
+    env = {"TURNWIRE_KEY": secret} if keys else {}
+    tries = await tries_of(process)
+    assert sorted(tries) == sorted(BUILT)
+    for dialect, line in tries.items():
+        assert SHOWN[dialect] in await shell(line, **env), line
+    if keys:
+        for dialect, line in tries.items():
+            assert SHOWN[dialect] not in await shell(line), line
+
+
+@pytest.mark.parametrize("dialects", [["cortex"], ["llamacloud", "hapi"], ["guayaba", "alumia"]], ids="-".join)
+async def test_a_server_of_some_dialects_shows_and_serves_these_alone(serve_process, sqlite_url, dialects):
+    process = await serve_process(sqlite_url, "--dialects", ",".join(dialects))
+    assert f"{', '.join(dialects)}\n" in process.banner
+    tries = await tries_of(process)
+    assert list(tries) == dialects
+    for dialect, line in tries.items():
+        assert SHOWN[dialect] in await shell(line), line
+    async with httpx.AsyncClient(base_url=process.url, timeout=LIMIT, trust_env=False) as http:
+        served = {tag["name"] for tag in (await http.get("/openapi.json")).json()["tags"]}
+        assert served & set(BUILT) == set(dialects)
+        for other in set(BUILT) - set(dialects):
+            path = next(one.path for one in BUILT[other].operations if one.method == "GET")
+            assert (await http.get(f"/{other}{path.replace('{', '').replace('}', '')}")).status_code == 404
+
+
+async def tries_of(process):
+    """The line to try each dialect, as the start page has it."""
     page = await shell(f"curl -s {process.url}/")
-    tries = [html.unescape(line) for line in re.findall(r"<pre>(.*?)</pre>", page)]
-    told = await shell(tries[0], *[line for line in tries if "/api/v1/" in line], TURNWIRE_KEY=secret.strip())
-    assert '"type":"text-delta"' in told
-    assert "UNAUTH" not in told.upper()
+    sections = page.split("<h2>")[1:]
+    shown = {section.partition("</h2>")[0]: re.findall(r"<pre>(.*?)</pre>", section) for section in sections}
+    titles = {html.escape(dialect.title): name for name, dialect in BUILT.items()}
+    return {titles[title]: html.unescape(lines[0]) for title, lines in shown.items() if title in titles}
 
 
 async def shell(*lines, **env):

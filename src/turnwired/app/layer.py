@@ -45,7 +45,7 @@ async def started(kit: Kit, bound: socket.socket, channel: grpc.aio.Channel, ups
     settings = kit.settings
     address = address_of(bound, settings.http.address)
     site = Site(Stubs.over(channel), settings, kit.clock, settings.limits.unary_deadline, kit.ids)
-    tries = partial(Tries, grpc=upstream)
+    tries = partial(Tries, grpc=upstream, agent=settings.default_agent.removeprefix("agents/"))
     front = Front(_routes(kit, site, channel, _pages(kit, site, address, tries)), kit, lambda: server.connections)
     server = HttpServer(front, bound, settings.http, settings.limits, settings.drain.stop)
     kit.ladder.push("http", partial(server.stop, kit.clock, front.cut), settings.drain.stop + _LATE_SECONDS)

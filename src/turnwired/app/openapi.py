@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from turnwired.web import attachments
-from turnwired.web.mount import ANY_METHOD, Dialect
+from turnwired.web.mount import Dialect
 
 _VARIABLE: Final = re.compile(r"\{(\w+)\}")
 _METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch"})
@@ -48,7 +48,8 @@ def document(dialects: Sequence[Dialect]) -> dict[str, Any]:
 
 def _of(dialect: Dialect) -> Iterable[tuple[str, dict[str, Any]]]:
     for operation in dialect.operations:
-        method = "get" if operation.method == ANY_METHOD else operation.method.lower()
+        method = operation.method.lower()
+        # What takes every method is a redirect, and no operation.
         if method in _METHODS:
             path = f"/{dialect.name}{operation.path}"
             # A slash at the end makes another path, and so another name.

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from turnwired.app.tries import Tries, reachable
 from turnwired.config.values import Address
-from turnwired.web.mount import Dialect
+from turnwired.web.mount import ANY_METHOD, Dialect
 
 HEADERS: Final[Mapping[str, str]] = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
@@ -79,6 +79,8 @@ def _dialect(tries: Tries, dialect: Dialect) -> list[str]:
         f"<tr><td><code>{escape(operation.method)}</code></td><td><code>{escape(operation.path)}</code></td>"
         f"<td>{escape(operation.summary)}</td></tr>"
         for operation in dialect.operations
+        # A redirect for every method is no operation that anybody would look for.
+        if operation.method != ANY_METHOD
     )
     return [
         f"<h2>{escape(dialect.title)}</h2>",
