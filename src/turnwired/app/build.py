@@ -22,6 +22,7 @@ from turnwired.app.ops import Readiness
 from turnwired.clock import Clock, SystemClock
 from turnwired.config.settings import Settings
 from turnwired.config.values import Address
+from turnwired.gateway import Descriptors, routes
 from turnwired.ids import Ids, RandomIds
 from turnwired.telemetry import logs
 from turnwired.telemetry.metrics import Metrics
@@ -154,6 +155,7 @@ async def _started(kit: Kit) -> Server:
         kit.ladder.push("port", partial(asyncio.to_thread, bound.close), _STOP_SECONDS)
     inside: Core | None = None
     channel: grpc.aio.Channel
+    offered: Descriptors | None = None
     if settings.upstream is None:
         inside = await core.started(kit)
         channel, address = inside.channel, inside.grpc
@@ -163,8 +165,11 @@ async def _started(kit: Kit) -> Server:
             raise StartError("--upstream is the HTTP layer alone, and http.enabled is false: nothing is left to serve")
         address = settings.upstream
         channel = await _upstream(kit, address)
+        offered = await _offered(channel)
         kit.readiness.checks["upstream"] = partial(_serves, channel)
-    http = await layer.started(kit, bound, channel, address) if bound is not None else None
+    if bound is None:
+        return Server(kit, channel, inside, None)
+    http = await layer.started(kit, bound, channel, address, offered or layer.descriptors())
     return Server(kit, channel, inside, http)
 
 
@@ -204,6 +209,17 @@ async def _upstream(kit: Kit, address: Address) -> grpc.aio.Channel:
                 "make a key there, or say --open to let everybody in"
             )
     return channel
+
+
+async def _offered(channel: grpc.aio.Channel) -> Descriptors | None:
+    """What an upstream says that it offers, which may be of another version; None where it does not say."""
+    try:
+        found = await Descriptors.from_reflection(channel, _ASK_SECONDS)
+        return found if routes(found) else None
+    except (grpc.aio.AioRpcError, LookupError, TypeError, ValueError) as error:
+        reason = error.code().name if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        log.warning("the upstream does not say what it offers: what this version knows is served", reason=reason)
+        return None
 
 
 async def _is_open(channel: grpc.aio.Channel) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 import grpc
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import ASGIApp
 
 from turnwired.app import collide, openapi, page, surfaces
 from turnwired.app.collide import Roots, Route
@@ -40,13 +41,16 @@ class Layer:
     address: Address
 
 
-async def started(kit: Kit, bound: socket.socket, channel: grpc.aio.Channel, upstream: Address) -> Layer:
+async def started(
+    kit: Kit, bound: socket.socket, channel: grpc.aio.Channel, upstream: Address, offered: Descriptors
+) -> Layer:
     """Serve on `bound` what `channel` offers. `upstream` is the gRPC server's, for people. Raises StartError."""
     settings = kit.settings
     address = address_of(bound, settings.http.address)
     site = Site(Stubs.over(channel), settings, kit.clock, settings.limits.unary_deadline, kit.ids)
-    tries = partial(Tries, grpc=upstream, agent=settings.default_agent.removeprefix("agents/"))
-    front = Front(_routes(kit, site, channel, _pages(kit, site, address, tries)), kit, lambda: server.connections)
+    tries = partial(Tries, grpc=upstream)
+    translated = Attachments(site, gateway(settings, channel, offered, kit.clock))
+    front = Front(_routes(kit, site, translated, _pages(kit, site, address, tries)), kit, lambda: server.connections)
     server = HttpServer(front, bound, settings.http, settings.limits, settings.drain.stop)
     kit.ladder.push("http", partial(server.stop, kit.clock, front.cut), settings.drain.stop + _LATE_SECONDS)
     await server.start()
@@ -54,7 +58,7 @@ async def started(kit: Kit, bound: socket.socket, channel: grpc.aio.Channel, ups
 
 
 def descriptors() -> Descriptors:
-    """Those of the API."""
+    """Those of the API, as this version has it."""
     return Descriptors.from_file(Path(str(files("turnwire") / "data" / "descriptors.binpb")))
 
 
@@ -70,7 +74,7 @@ def gateway(settings: Settings, channel: grpc.aio.Channel, of: Descriptors, cloc
     )
 
 
-def _routes(kit: Kit, site: Site, channel: grpc.aio.Channel, pages: Mapping[str, Endpoint]) -> Routes:
+def _routes(kit: Kit, site: Site, translated: ASGIApp, pages: Mapping[str, Endpoint]) -> Routes:
     settings = kit.settings
     dialects = surfaces.served(settings)
     collide.check(
@@ -83,7 +87,6 @@ def _routes(kit: Kit, site: Site, channel: grpc.aio.Channel, pages: Mapping[str,
     )
     apps = {dialect.name: mounted(dialect, site, surfaces.origins(settings, dialect)) for dialect in dialects}
     roots = Roots([(dialect, apps[dialect.name]) for dialect in dialects], settings.limits.body_bytes, kit.clock)
-    translated = Attachments(site, gateway(settings, channel, descriptors(), kit.clock))
     return Routes(pages, with_cors(translated, settings.gateway.cors_origins), apps, roots)
 
 
