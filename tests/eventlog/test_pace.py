@@ -70,7 +70,7 @@ async def test_writes_that_come_together_are_committed_some_at_a_time_and_in_the
     await asyncio.gather(*[core.journal.write(lambda _, n=n: order.append(n)) for n in range(100)])
     assert order == list(range(100))
     ends = [0, *commits]
-    assert max(after - before for before, after in itertools.pairwise(ends)) <= 16
+    assert max(after - before for before, after in itertools.pairwise(ends)) <= 8
 
 
 async def test_who_follows_a_turn_from_its_recording_reads_nothing_and_gets_what_others_get(core: Core) -> None:

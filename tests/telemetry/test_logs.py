@@ -5,6 +5,8 @@ import logging
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
 from turnwired.clock import ManualClock
 from turnwired.telemetry import logs
@@ -113,6 +115,33 @@ def test_a_keys_prefix_and_ordinary_words_are_no_secrets(stream):
     logs.get("x").info("e", **facts)
     (line,) = lines(stream)
     assert {name: line[name] for name in facts} == facts
+
+
+_PIECES = [
+    "Bearer",
+    "basic ",
+    "://me:",
+    "pw",
+    "@",
+    "?token=",
+    "&KEY=",
+    "tw_",
+    "SK-",
+    "g_master_",
+    "eyJ",
+    ".",
+    "x" * 20,
+    "\n",
+]
+
+
+@given(st.lists(st.sampled_from(_PIECES) | st.text("aB1 -=?", max_size=3), max_size=8).map("".join))
+def test_a_plain_text_is_masked_like_one_that_is_not_ascii(text: str) -> None:
+    # The latter is always held against every pattern; the former only if it may match.
+    def shown(said: str) -> str:
+        return str(logs.masked(None, "info", {"said": said})["said"])
+
+    assert shown(f"é {text}") == f"é {shown(text)}"
 
 
 def test_an_exception_is_written_without_its_secret(stream):

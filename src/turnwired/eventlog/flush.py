@@ -21,7 +21,7 @@ _NEAR = 0.1
 
 _GATHERING = 8
 """How many turns of the loop a group waits at most for turns that are not at their caps yet."""
-_MOST_OPS = 16
+_MOST_OPS = 8
 """How many writes go into one group: those of many turns that begin together must not hold up all that others say."""
 
 
@@ -35,7 +35,8 @@ class Pen:
         self._bytes = 0
         self._first = True
         self._room: asyncio.Future[None] | None = None
-        self._given = 0
+        self.given = 0
+        """How many events were handed in."""
         self._stored = 0
         self._marks: deque[tuple[int, Callable[[], None]]] = deque()
         self.stale = False
@@ -54,7 +55,7 @@ class Pen:
         if self.stale:
             raise self._refusal()
         size = sum(map(len, bodies))
-        self._given += len(bodies)
+        self.given += len(bodies)
         self._deltas += deltas
         self._bytes += size
         full = self.full
@@ -74,16 +75,16 @@ class Pen:
         """Append the claim's last events, for the group of the write that ends it. Raises ATTEMPT_STALE."""
         if self.stale:
             raise self._refusal()
-        self._given += len(bodies)
+        self.given += len(bodies)
         self._flusher.append(self, bodies, 0, sum(map(len, bodies)), first=self._first, urgent=True)
         self._first = False
 
     def when_stored(self, tell: Callable[[], None]) -> None:
         """Call `tell` once all that was appended up to now is committed; never, if that is refused."""
-        if self._stored == self._given:
+        if self._stored == self.given:
             tell()
         elif not self.stale:
-            self._marks.append((self._given, tell))
+            self._marks.append((self.given, tell))
 
     def written(self, append: Append) -> None:
         """Part of it was committed."""
@@ -162,7 +163,10 @@ class Flusher:
             if waiting is not None:
                 # A newer claim of this very process: the older one has lost its fence.
                 waiting[0].refused()
-            self._appends[pen.lease.turn] = (pen, Append(pen.lease, bodies, first, deltas, size))
+            self._appends[pen.lease.turn] = (
+                pen,
+                Append(pen.lease, bodies, first, deltas, size, before=pen.given - len(bodies)),
+            )
         if urgent:
             self._due.set()
         elif not self._due.is_set():

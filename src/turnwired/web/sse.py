@@ -24,26 +24,12 @@ class Frame:
         carriage return in `data` (a reader would turn it into \n), a line end in `event` or `id`, U+0000 in `id`, an
         unpaired surrogate anywhere.
         """
-        if "\r" in self.data:
-            raise ValueError("a carriage return in an event's data")
-        lines = []
-        if self.event:
-            lines.append(f"event: {_line(self.event)}\n")
-        if self.id:
-            if "\0" in self.id:
-                raise ValueError("U+0000 in an event's id")
-            lines.append(f"id: {_line(self.id)}\n")
-        if "\n" in self.data:
-            lines.extend(f"data: {line}\n" for line in self.data.split("\n"))
-        else:
-            lines.append(f"data: {self.data}\n")
-        lines.append("\n")
-        return "".join(lines).encode()
+        return _lines(self).encode()
 
 
 def encode(frames: Iterable[Frame | str]) -> bytes:
     """The frames one after another, for one write; a text is a frame of nothing but data."""
-    return b"".join([(Frame(frame) if isinstance(frame, str) else frame).encode() for frame in frames])
+    return "".join([_lines(frame) for frame in frames]).encode()
 
 
 def with_id(frame: Frame | str, cursor: str) -> Frame:
@@ -59,6 +45,26 @@ def comment(text: str) -> bytes:
 def retry(milliseconds: int) -> bytes:
     """Tells readers how long to wait before they connect again."""
     return f"retry: {milliseconds}\n\n".encode()
+
+
+def _lines(frame: Frame | str) -> str:
+    if isinstance(frame, str):
+        # Most frames of most streams.
+        return f"{_data(frame)}\n"
+    head = f"event: {_line(frame.event)}\n" if frame.event else ""
+    if frame.id:
+        if "\0" in frame.id:
+            raise ValueError("U+0000 in an event's id")
+        head += f"id: {_line(frame.id)}\n"
+    return f"{head}{_data(frame.data)}\n"
+
+
+def _data(data: str) -> str:
+    if "\r" in data:
+        raise ValueError("a carriage return in an event's data")
+    if "\n" in data:
+        return "".join([f"data: {line}\n" for line in data.split("\n")])
+    return f"data: {data}\n"
 
 
 def _line(text: str) -> str:

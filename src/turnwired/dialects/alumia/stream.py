@@ -9,7 +9,7 @@ from itertools import groupby
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from turnwire.v1.event_pb2 import Event
+from turnwire.v1.event_pb2 import Event, TextDelta
 from turnwire.v1.message_pb2 import FinishReason, Message
 from turnwire.v1.part_pb2 import Part, ToolCall
 from turnwire.v1.turn_pb2 import WAIT_KIND_PEER, Turn
@@ -57,9 +57,9 @@ class Encoder:
             return [*started, *self.feed(event)]
         match event.WhichOneof("kind"):
             case "text_delta":
-                return self._delta(event.text_delta.part, event.text_delta.text)
+                return self._delta(event.text_delta)
             case "reasoning_delta":
-                return self._delta(event.reasoning_delta.part, event.reasoning_delta.text)
+                return self._delta(event.reasoning_delta)
             case "tool_input_delta":
                 return self._calls.input_delta(event.tool_input_delta.part, event.tool_input_delta.text)
             case "part_opened":
@@ -157,7 +157,8 @@ class Encoder:
             case _:
                 return []
 
-    def _delta(self, part_id: str, text: str) -> list[str]:
+    def _delta(self, delta: TextDelta) -> list[str]:
+        part_id, text = delta.part, delta.text
         kind = self._open.get(part_id)
         return [chunks.delta(kind, part_id, text)] if kind is not None and text else []
 
