@@ -1,6 +1,6 @@
 // The AI SDK's own client against a server: its default transport, and the chat class behind useChat.
 //
-//   node ai-sdk.mjs http://127.0.0.1:8080 [prefix, such as /alumia]
+//   node ai-sdk.mjs http://127.0.0.1:8080 [prefix, such as /alumia] [key]
 //
 // Prints TAP. Needs an `echo` agent whose stage directions are on. Nothing here is of the server's side.
 import { test } from 'node:test';
@@ -15,10 +15,11 @@ import {
 import { Chat } from '@ai-sdk/react';
 
 const base = `${process.argv[2] ?? process.env.TURNWIRE_URL}${process.argv[3] ?? ''}/api/v1`;
+const headers = process.argv[4] ? { authorization: `Bearer ${process.argv[4]}` } : {};
 const LIMIT = 20_000;
 
 async function call(method, path, body) {
-  const response = await fetch(base + path, { method, body: body && JSON.stringify(body) });
+  const response = await fetch(base + path, { method, headers, body: body && JSON.stringify(body) });
   assert.ok(response.ok, `${method} ${path}: ${response.status}`);
   return response.json();
 }
@@ -32,7 +33,7 @@ const toolOf = (message) => message.parts.find((part) => part.type.startsWith('t
 function chat(id, options = {}) {
   const errors = [];
   const finished = [];
-  const transport = new DefaultChatTransport({ api: `${base}/chat` });
+  const transport = new DefaultChatTransport({ api: `${base}/chat`, headers });
   const made = new Chat({
     id,
     transport,
@@ -286,6 +287,7 @@ test('an app may send its newest message alone', async () => {
   const id = await session();
   const transport = new DefaultChatTransport({
     api: `${base}/chat`,
+    headers,
     prepareSendMessagesRequest: ({ id, messages }) => ({ body: { id, message: messages.at(-1) } }),
   });
   const client = chat(id, { transport });
