@@ -126,6 +126,13 @@ async def test_gateway_serves_any_annotated_server_from_its_reflection(serve_pro
         assert await gateway.ends() == 0
 
 
+async def test_gateway_says_so_where_its_upstream_is_away(tmp_path):
+    code, _, err = await ran("gateway", "--upstream", "127.0.0.1:1", "--http", "127.0.0.1:0", cwd=tmp_path)
+    assert code == 1
+    assert "--upstream 127.0.0.1:1: it cannot be asked what it serves (UNAVAILABLE)" in err
+    assert "Traceback" not in err
+
+
 async def test_gateway_says_so_where_it_cannot_learn_what_to_serve(tmp_path):
     bare = grpc.aio.server()
     port = bare.add_insecure_port("127.0.0.1:0")

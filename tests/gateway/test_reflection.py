@@ -88,6 +88,33 @@ async def test_a_server_that_gives_another_file_than_asked_for_is_an_error():
             await Descriptors.from_reflection(channel)
 
 
+class Broken(OneFileAtATime):
+    """A reflection service whose files are not what they should be."""
+
+    def __init__(self, data):
+        super().__init__(FILES)
+        self._data = data
+
+    def _give(self, answer, name):
+        answer.file_descriptor_response.file_descriptor_proto.append(self._data)
+
+
+ODD = descriptor_pb2.FileDescriptorProto(
+    name="parity.proto",
+    message_type=[{"name": "M", "field": [{"name": "f", "number": 1, "type": 11, "type_name": ".none.Such"}]}],
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(b"\xff\xff", "with what is no file"), (ODD.SerializeToString(), "do not fit together: .*none.Such")],
+)
+async def test_a_server_whose_files_cannot_be_used_is_an_error(data, said):
+    async with server(Broken(data).handler()) as channel:
+        with pytest.raises(LookupError, match=said):
+            await Descriptors.from_reflection(channel)
+
+
 async def test_a_server_without_reflection_says_so():
     async with server() as channel:
         with pytest.raises(grpc.aio.AioRpcError) as raised:

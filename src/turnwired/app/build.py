@@ -216,7 +216,7 @@ async def _offered(channel: grpc.aio.Channel) -> Descriptors | None:
     try:
         found = await Descriptors.from_reflection(channel, _ASK_SECONDS)
         return found if routes(found) else None
-    except (grpc.aio.AioRpcError, LookupError, TypeError, ValueError) as error:
+    except (grpc.aio.AioRpcError, LookupError, ValueError) as error:
         reason = error.code().name if isinstance(error, grpc.aio.AioRpcError) else str(error)
         log.warning("the upstream does not say what it offers: what this version knows is served", reason=reason)
         return None

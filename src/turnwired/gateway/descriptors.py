@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_database, descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2  # noqa: F401 (details of errors are found by name)
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -29,11 +30,13 @@ class Descriptors(Types):
         for file in self.files.values():
             database.Add(file)
         super().__init__(descriptor_pool.DescriptorPool(database))
+        # All of them now: a file that does not fit the others is an error here, and not in the midst of a call.
+        found = [self.pool.FindFileByName(name) for name in self.files]
         self.services = [
-            self.pool.FindFileByName(name).services_by_name[service.name]
-            for name, file in self.files.items()
-            for service in file.service
-            if not f"{file.package}.".startswith(_RUNTIME)
+            service
+            for file in found
+            for service in file.services_by_name.values()
+            if not service.full_name.startswith(_RUNTIME)
         ]
 
     @classmethod
@@ -48,11 +51,15 @@ class Descriptors(Types):
         Raises grpc.aio.AioRpcError, UNIMPLEMENTED where the server has no reflection, and LookupError.
         """
         try:
-            return cls(await _reflected(channel, "v1", seconds))
+            files = await _reflected(channel, "v1", seconds)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
-        return cls(await _reflected(channel, "v1alpha", seconds))
+            files = await _reflected(channel, "v1alpha", seconds)
+        try:
+            return cls(files)
+        except TypeError as error:
+            raise LookupError(f"the server's reflection gives files that do not fit together: {error}") from None
 
     def option(self, described: FieldDescriptor | MethodDescriptor, extension: str) -> Any:
         """An option's value by its extension's full name; None where it is not set, or the API does not know it."""
@@ -81,7 +88,10 @@ async def _reflected(channel: grpc.aio.Channel, version: str, seconds: float) ->
         if not replies or replies[0].HasField("error_response"):
             raise LookupError(f"the server's reflection has no answer to {question}")
         for data in replies[0].file_descriptor_response.file_descriptor_proto:
-            file = File.FromString(data)
+            try:
+                file = File.FromString(data)
+            except DecodeError:
+                raise LookupError(f"the server's reflection answers {question} with what is no file") from None
             files[file.name] = file
         return replies[0]
 
