@@ -178,6 +178,8 @@ async def test_a_key_is_judged_before_body_and_session(alumia):
         ("POST", "/api/v1/chat", {}),
         ("GET", f"/api/v1/chat/{session}/stream", None),
         ("GET", f"/api/v1/chat/{session}/stream?mode=x", None),
+        ("PUT", "/api/v1/chat", None),
+        ("GET", "/api/v1/nothing", None),
     ]:
         for sent in (None, "Bearer alm_live_" + "0" * 48, "Bearer \x7f", "Basic x"):
             headers = {} if sent is None else {"authorization": sent}
