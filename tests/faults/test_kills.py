@@ -1,76 +1,19 @@
 """Servers that are killed in the middle of a turn, and clients that come back with their cursor."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
 import pytest
 
+from tests.faults.clients import client, folded, rest, whole
 from tests.fixtures.core import ended, final, said
-from tests.fixtures.server import ServeProcess, ServeStarter
-from turnwire.v1.event_pb2 import Event, WatchResponse
-from turnwire.v1.message_pb2 import Message
+from tests.fixtures.server import ServeStarter
+from turnwire.v1.event_pb2 import Event
 from turnwire.v1.message_service_pb2 import GetMessageRequest
-from turnwire.v1.message_service_pb2_grpc import MessageServiceStub
-from turnwire.v1.part_pb2 import Part, Text
-from turnwire.v1.session_service_pb2 import CreateSessionRequest
-from turnwire.v1.session_service_pb2_grpc import SessionServiceStub
 from turnwire.v1.turn_pb2 import Turn
-from turnwire.v1.turn_service_pb2 import CancelTurnRequest, ChatRequest, CreateTurnRequest, WatchTurnRequest
-from turnwire.v1.turn_service_pb2_grpc import TurnServiceStub
-from turnwired.rules import cursors
-from turnwired.rules.fold import Fold, finish
-
-PROMISE = 15.0
-"""Seconds within which a turn whose process died is over. Source: design.md, section 4."""
-
-
-class Client:
-    """A client of one server."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.sessions = SessionServiceStub(channel)
-        self.turns = TurnServiceStub(channel)
-        self.messages = MessageServiceStub(channel)
-
-    async def session(self) -> str:
-        return (await self.sessions.CreateSession(CreateSessionRequest())).name
-
-    def chat(self, session: str, text: str, **fields: object) -> ChatRequest:
-        message = Message(parts=[Part(text=Text(text=text))])
-        return ChatRequest(parent=session, message=message, **fields)  # type: ignore[arg-type]
-
-    async def watch(self, turn: str, cursor: str = "") -> AsyncIterator[WatchResponse]:
-        async for frame in self.turns.WatchTurn(WatchTurnRequest(name=turn, after_cursor=cursor)):
-            yield frame
-
-
-@asynccontextmanager
-async def client(server: ServeProcess) -> AsyncIterator[Client]:
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        yield Client(channel)
-
-
-async def _rest(server: ServeProcess, turn: str, cursor: str) -> list[Event]:
-    async with client(server) as one, asyncio.timeout(PROMISE):
-        return [event async for frame in one.watch(turn, cursor) for event in frame.events]
-
-
-def _whole(shown: list[Event], rest: list[Event]) -> list[Event]:
-    seqs = [cursors.decode(event.cursor).seq for event in [*shown, *rest]]
-    assert seqs == list(range(seqs[0], seqs[0] + len(seqs))), "a gap or a double"
-    return [*shown, *rest]
-
-
-def _folded(events: list[Event], turn: Turn) -> Message:
-    fold = Fold()
-    for event in events:
-        if event.HasField("message_created") and event.message_created.message.name == turn.output_message:
-            break
-        fold.feed(event)
-    return finish(fold.message(), turn)
+from turnwire.v1.turn_service_pb2 import CancelTurnRequest, CreateTurnRequest
 
 
 @pytest.mark.timeout(120)
@@ -90,14 +33,13 @@ async def test_a_turn_whose_server_is_killed_ends_with_what_its_clients_were_sho
     await server.ended()
     turn = next(event.turn_recorded.turn.name for event in shown if event.HasField("turn_recorded"))
     again = await serve_process(sqlite_url)
-    rest = await _rest(again, turn, shown[-1].cursor)
-    whole = _whole(shown, rest)
-    assert ended(whole).state == Turn.STATE_INTERRUPTED
-    assert said(whole).count("word") >= shown_deltas
+    events = whole(shown, await rest(again, turn, shown[-1].cursor))
+    assert ended(events).state == Turn.STATE_INTERRUPTED
+    assert said(events).count("word") >= shown_deltas
     async with client(again) as one:
-        stored = await one.messages.GetMessage(GetMessageRequest(name=ended(whole).output_message))
-        assert stored == final(whole)
-        assert stored.parts == _folded(whole, ended(whole)).parts
+        stored = await one.messages.GetMessage(GetMessageRequest(name=ended(events).output_message))
+        assert stored == final(events)
+        assert stored.parts == folded(events, ended(events)).parts
         after = [event async for frame in one.turns.Chat(one.chat(session, "next")) for event in frame.events]
         assert said(after) == "next"
 
@@ -139,7 +81,7 @@ async def test_a_server_ends_the_turn_of_one_that_was_killed_within_its_promise(
                 if any(event.HasField("text_delta") for event in frame.events):
                     break
     dead.kill()
-    events = await _rest(alive, made.name, "")
+    events = await rest(alive, made.name, "")
     assert ended(events).state == Turn.STATE_INTERRUPTED
     assert final(events).parts[0].text.text == "kept"
 
@@ -160,6 +102,6 @@ async def test_a_drained_server_hands_a_turn_that_said_nothing_to_the_next(
     server.terminate()
     assert await server.ended() == 0
     again = await serve_process(sqlite_url, env=env)
-    events = await _rest(again, made.name, "")
+    events = await rest(again, made.name, "")
     assert said(events) == "done"
     assert ended(events).state == Turn.STATE_SUCCEEDED

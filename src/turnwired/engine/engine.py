@@ -20,7 +20,7 @@ from turnwired.ids import Ids
 from turnwired.nodes.book import Change
 from turnwired.providers.base import Provider
 from turnwired.store import ending, leases
-from turnwired.store.tx import Claimed
+from turnwired.store.tx import Claimed, Lease
 from turnwired.telemetry.metrics import Metrics
 from turnwired.telemetry.traces import Traces
 
@@ -53,7 +53,13 @@ class Engine:
         self._runner.on_end = self._ended
         self._runner.on_first_delta = metrics.first_delta
         self._recovery = Recovery(
-            journal, roster, clock, settings.leases, self.look, queue_wait=settings.turns.queue_wait
+            journal,
+            roster,
+            clock,
+            settings.leases,
+            self.look,
+            runs=self._runs,
+            queue_wait=settings.turns.queue_wait,
         )
         self._running: dict[str, Run] = {}
         self._hints: OrderedDict[str, None] = OrderedDict()
@@ -131,9 +137,9 @@ class Engine:
         try:
             await self._runner.run(run, await self._provider(run.claimed))
         except Exception:
-            # A fault of ours: the turn's end could not be written. Its lease must not be renewed for ever.
+            # A fault of ours: the turn's end could not be written. The sweep lets go of it.
             log.exception("a turn broke the engine", turn=run.claimed.lease.turn)
-            await self._abandon(run)
+            run.pen.refused()
         finally:
             if self._running.get(run.claimed.lease.turn) is run:
                 del self._running[run.claimed.lease.turn]
@@ -149,10 +155,9 @@ class Engine:
             provider = self._roster.provider(namespace, agent)
         return provider
 
-    async def _abandon(self, run: Run) -> None:
-        run.pen.refused()
-        with suppress(Fault):
-            await self._journal.write(leases.abandon, run.claimed.lease)
+    def _runs(self, lease: Lease) -> bool:
+        run = self._running.get(lease.turn)
+        return run is not None and run.claimed.lease == lease
 
     def _ended(self, turn: _T) -> None:
         if turn.state != _T.STATE_AWAITING_INPUT:
@@ -259,6 +264,9 @@ class Engine:
                     await self._journal.write_to(session, leases.claim, session, process, self._roster.claims)
                 except Fault as fault:
                     log.warning("a turn could not be claimed", session=session, reason=fault.text)
+                except Exception:
+                    # A fault of ours: other sessions' turns must not wait for it.
+                    log.exception("a claim broke", session=session)
 
 
 def _ignore() -> None:

@@ -15,6 +15,7 @@ from turnwired.eventlog.journal import Journal
 from turnwired.store import leases
 from turnwired.store.db import Connection
 from turnwired.store.schema import TurnRow
+from turnwired.store.tx import Lease
 
 log = structlog.get_logger(__name__)
 
@@ -32,18 +33,23 @@ class Recovery:
         settings: Leases,
         look: Callable[[str], None],
         *,
+        runs: Callable[[Lease], bool],
         queue_wait: float,
     ) -> None:
-        """`queue_wait`: seconds that a queued turn waits on if its agent is served, and busy."""
+        """`runs`: whether this process runs a claim that it has. `queue_wait`: seconds that a queued turn waits on
+        if its agent is served, and busy.
+        """
         self._journal = journal
         self._roster = roster
         self._clock = clock
         self._settings = settings
         self._look = look
+        self._runs = runs
         self._queue_wait_us = int(queue_wait * 1_000_000)
         self._soon = asyncio.Event()
         self._mark: tuple[float, float] | None = None
         self._trusted_from = 0.0
+        self._strays: dict[Lease, float] = {}
 
     def hurry(self) -> None:
         """Look now."""
@@ -61,12 +67,16 @@ class Recovery:
                 await self.once()
             except Fault as fault:
                 log.warning("the sweep could not be done", reason=fault.text)
+            except Exception:
+                # A fault of ours, about one turn most likely: the others must not wait for ever.
+                log.exception("the sweep broke")
             with suppress(TimeoutError):
                 await self._clock.wait_for(self._soon.wait(), self._settings.sweep)
             self._soon.clear()
 
     async def once(self) -> None:
         """One look."""
+        await self._let_go()
         now_us = await self._journal.read(_now, self._clock.now_us())
         if self._clock_is_steady():
             for session, turn in await self._journal.read(leases.lost, now_us):
@@ -76,6 +86,22 @@ class Recovery:
         for waits in await self._journal.read(leases.queued):
             if self._roster.claims(waits.namespace, waits.agent):
                 self._look(waits.session)
+
+    async def _let_go(self) -> None:
+        """Let go of claims that this process has and runs nothing for: it renews them, so nobody else ends them.
+
+        Such a claim was committed when the store broke and could not say so, or its turn's end could not be written.
+        """
+        now = self._clock.monotonic()
+        strays = [
+            lease for lease in await self._journal.read(leases.owned, self._journal.process) if not self._runs(lease)
+        ]
+        # What was committed a moment ago is not heard of yet.
+        self._strays = {lease: self._strays.get(lease, now) for lease in strays}
+        for lease, since in list(self._strays.items()):
+            if now - since >= self._settings.sweep / 2:
+                await self._journal.write_to(lease.session, leases.abandon, lease)
+                del self._strays[lease]
 
     def _clock_is_steady(self) -> bool:
         """Whether leases can be judged: after a suspend this process could not renew its own, nor could others."""

@@ -41,7 +41,7 @@ class Outcome:
     refused: list[Lease] = field(default_factory=list)
     """Leases whose fence is another's: nothing of them was written."""
     locked: list[events.Append] = field(default_factory=list)
-    """Appends whose session another process holds just now: they go into the next group."""
+    """Appends whose session another process holds just now, or that the store did not take: the next group has them."""
     error: Fault | None = None
     """Why nothing of the appends was written."""
 
@@ -58,18 +58,44 @@ class Scene:
     """Tells other processes, in the transaction."""
 
 
+class InDoubt(Exception):
+    """The store broke as it was told to commit: whether it did is not known."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def run_group(scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[events.Append]) -> Outcome:
     """Commit a group. Each op's result or error is left in it; a refused one harms no other.
 
     If the store fails under the group, its ops are tried again one by one, so that one that cannot get its lock does
-    not hold up the rest.
+    not hold up the rest. If it fails at the commit they are not: they might be done twice. Appends are kept for the
+    next group, which looks whether they are in the log.
+
+    What breaks in a way of its own is refused alone: the writes of others must not wait for it.
     """
+    return _attempt(scene, now_us, ops, appends, divide=len(ops) + len(appends) > 1)
+
+
+def _attempt(
+    scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[events.Append], *, divide: bool
+) -> Outcome:
     try:
         return _commit(scene, now_us, ops, appends)
+    except InDoubt as doubt:
+        for one in appends:
+            one.doubted = len(one.bodies)
+        return _failed(ops, appends, doubt.error)
     except StoreError as error:
-        if len(ops) + len(appends) > 1:
+        return _one_by_one(scene, now_us, ops, appends) if divide else _failed(ops, appends, error)
+    except Exception as error:
+        if divide:
             return _one_by_one(scene, now_us, ops, appends)
-        return _failed(ops, error)
+        log.exception("a write broke", writes=len(ops), appends=len(appends))
+        for op in ops:
+            op.error = error
+        return Outcome(refused=[one.lease for one in appends])
 
 
 def _one_by_one(scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[events.Append]) -> Outcome:
@@ -79,12 +105,7 @@ def _one_by_one(scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[
     sessions = {one.lease.session for one in appends}
     pieces += [([op], []) for op in ops if op.session not in sessions]
     for some_ops, some_appends in pieces:
-        try:
-            outcome = _commit(scene, now_us, some_ops, some_appends)
-        except StoreError as error:
-            outcome = _failed(some_ops, error)
-            # What an agent said is kept for the next try; it waits, and nothing is lost.
-            outcome.locked.extend(some_appends)
+        outcome = _attempt(scene, now_us, some_ops, some_appends, divide=False)
         whole.logged += outcome.logged
         whole.hints += outcome.hints
         whole.claimed += outcome.claimed
@@ -95,14 +116,15 @@ def _one_by_one(scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[
     return whole
 
 
-def _failed(ops: Sequence[Op], error: Exception) -> Outcome:
+def _failed(ops: Sequence[Op], appends: Sequence[events.Append], error: Exception) -> Outcome:
     log.warning("the store refused a group", error=type(error).__name__, detail=str(error)[:200], writes=len(ops))
     fault = Fault(
         reason_pb2.REASON_STORE_UNAVAILABLE, "the store is not available; try again", retry_after=RETRY_SECONDS
     )
     for op in ops:
         op.error = fault
-    return Outcome(error=fault)
+    # What agents said is kept for the next try; they wait, and nothing is lost.
+    return Outcome(locked=list(appends), error=fault)
 
 
 def _commit(scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[events.Append]) -> Outcome:
@@ -122,13 +144,20 @@ def _commit(scene: Scene, now_us: int, ops: Sequence[Op], appends: Sequence[even
                 return outcome
         tx.settle()
         scene.notify(db, tx.hints, tx.logged)
-        db.commit()
+        _finish(db)
     except BaseException:
         db.rollback()
         raise
     outcome.logged, outcome.hints, outcome.claimed = tx.logged, tx.hints, tx.claimed
     outcome.dropped = tx.dropped
     return outcome
+
+
+def _finish(db: Connection) -> None:
+    try:
+        db.commit()
+    except StoreError as error:
+        raise InDoubt(error) from error
 
 
 def _run(tx: Tx, op: Op, *, alone: bool) -> bool:

@@ -82,11 +82,22 @@ class Connection:
     def begin_write(self) -> None:
         """Begin a transaction that writes."""
         # A deferred BEGIN that reads first fails at its first write if another process wrote meanwhile.
-        self.run("BEGIN" if self.postgres else "BEGIN IMMEDIATE")
+        self._begin("BEGIN" if self.postgres else "BEGIN IMMEDIATE")
 
     def begin_read(self) -> None:
         """Begin a transaction that sees one point in time."""
-        self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if self.postgres else "BEGIN")
+        self._begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if self.postgres else "BEGIN")
+
+    def _begin(self, sql: str) -> None:
+        try:
+            self.run(sql)
+        except peewee.PeeweeException:
+            if not self.postgres:
+                raise
+            # The connection broke while nobody used it. Nothing of the transaction has happened: begin it on a new one.
+            self.peewee.close()
+            self.open()
+            self.run(sql)
 
     def commit(self) -> None:
         """Commit."""

@@ -9,7 +9,7 @@ from turnwired.rules.fold import Fold
 from turnwired.store import rows, wire
 from turnwired.store.db import Connection
 from turnwired.store.schema import EventRow, MessageRow, SessionRow, TurnRow
-from turnwired.store.tx import Lease, Logged, Tx, insert_events
+from turnwired.store.tx import FINE, Lease, Logged, Tx, insert_events
 
 
 @dataclass(slots=True)
@@ -23,6 +23,12 @@ class Append:
     deltas: int = 0
     size: int = 0
     """Bytes of the bodies."""
+    before: int = 0
+    """How many events of this claim come before these."""
+    doubted: int = 0
+    """So many of the bodies, from the first on, were in a group whose commit broke: it may have been done."""
+    there: int = 0
+    """So many of them are in the log already."""
 
     @property
     def only_deltas(self) -> bool:
@@ -53,12 +59,29 @@ def append(tx: Tx, appends: Sequence[Append]) -> list[Lease]:
     Two statements, whatever there is: a session whose `fence_turn` or `fence_attempt` is another's is left out of the
     first, and so of the second.
     """
-    if not appends:
-        return []
+    for one in appends:
+        if one.doubted:
+            one.there = one.doubted if _was_committed(tx.db, one) else one.there
+            one.doubted = 0
+    fresh = [one for one in appends if one.there < len(one.bodies)]
+    return _append(tx, fresh) if fresh else []
+
+
+def _was_committed(db: Connection, one: Append) -> bool:
+    row = TurnRow.one(db, "id = ?", one.lease.turn)
+    count = 0
+    for event in turn_events(db, row) if row is not None else []:
+        kind = event.WhichOneof("kind")
+        # Nobody but the owner of a claim adds these behind its start.
+        count = 0 if kind == "turn_started" else count + (kind in FINE)
+    return count > one.before + one.there
+
+
+def _append(tx: Tx, appends: Sequence[Append]) -> list[Lease]:
     places = ",".join(["(?, ?, CAST(? AS INTEGER), CAST(? AS BIGINT))"] * len(appends))
     params: list[object] = []
     for one in appends:
-        params += (one.lease.session, one.lease.turn, one.lease.attempt, len(one.bodies))
+        params += (one.lease.session, one.lease.turn, one.lease.attempt, len(one.bodies) - one.there)
     returned = tx.db.all(
         f"UPDATE session SET head = head + v.column4 FROM (VALUES {places}) AS v WHERE session.id = v.column1"
         " AND session.fence_turn = v.column2 AND session.fence_attempt = v.column3"
@@ -71,9 +94,10 @@ def append(tx: Tx, appends: Sequence[Append]) -> list[Lease]:
         if (place := heads.get(one.lease.session)) is None:
             continue
         head, generation = place
-        count = len(one.bodies)
+        bodies = one.bodies[one.there :] if one.there else one.bodies
+        count = len(bodies)
         first = head - count + 1
-        data = wire.events(one.bodies, generation, first)
+        data = wire.events(bodies, generation, first)
         logged.append(Logged(one.lease.session, one.lease.turn, first, head, generation, False, data, count))
     insert_events(tx.db, logged, tx.now_us)
     tx.logged.extend(logged)

@@ -167,6 +167,13 @@ def abandon(tx: Tx, lease: Lease) -> None:
     tx.db.run(sql, lease.turn, lease.attempt, int(_T.STATE_RUNNING))
 
 
+def owned(db: Connection, process: str) -> list[Lease]:
+    """The claims that a process has on running turns."""
+    running = int(_T.STATE_RUNNING)
+    found = db.all("SELECT session, id, attempt, namespace FROM turn WHERE state = ? AND owner = ?", running, process)
+    return [Lease(*row) for row in found]
+
+
 def lost(db: Connection, now_us: int, limit: int = 100) -> list[tuple[str, str]]:
     """Sessions and ids of running turns whose lease has run out."""
     found = db.all(

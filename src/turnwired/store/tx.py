@@ -61,7 +61,7 @@ class Hint:
     agent: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Lease:
     """A claim: only who holds the newest one may write for the turn."""
 
