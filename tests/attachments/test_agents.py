@@ -122,7 +122,7 @@ async def test_only_what_the_model_takes_is_loaded() -> None:
 
 @pytest.mark.parametrize(
     ("media_type", "shown"),
-    [("image/png", "image/png"), ("audio/webm; codecs=opus", "audio/webm"), ("Application/PDF", "application/pdf")],
+    [("image/png", "image/png"), ("audio/x-wav; rate=8000", "audio/wav"), ("Application/PDF", "application/pdf")],
 )
 async def test_a_model_is_sent_the_stored_bytes(media_type: str, shown: str) -> None:
     asked: list[Sequence[ModelMessage]] = []

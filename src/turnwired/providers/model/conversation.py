@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from pydantic_ai import DeferredToolResults, ToolApproved, ToolDenied
 from pydantic_ai.messages import (
@@ -29,6 +29,16 @@ from turnwired.rules.media_types import essence
 
 Files: TypeAlias = Mapping[str, bytes]
 """The bytes of stored attachments, by their resource names."""
+
+_SENT_AS: Final = MappingProxyType(
+    {
+        **{name: name for name in ("image/jpeg", "image/png", "image/gif", "image/webp", "application/pdf")},
+        "image/jpg": "image/jpeg",
+        **dict.fromkeys(("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"), "audio/wav"),
+        **dict.fromkeys(("audio/mpeg", "audio/mp3"), "audio/mpeg"),
+    }
+)
+"""What every provider takes, besides texts. Another type would fail its turn, and from the history all later ones."""
 
 _NOTHING_CAME = "The call was interrupted."
 
@@ -141,29 +151,46 @@ def _content(message: Message, profile: ModelProfile, files: Files) -> Iterator[
 def _file(file: AttachmentRef, profile: ModelProfile, files: Files) -> UserContent:
     takes = accepts(file.media_type, profile)
     if takes and (data := files.get(file.attachment)):
-        return BinaryContent(data, media_type=essence(file.media_type))
+        return _binary(file, data)
     if takes and file.url.startswith("data:"):
         try:
-            content = BinaryContent.from_data_uri(file.url)
+            return _binary(file, BinaryContent.from_data_uri(file.url).data)
         except ValueError:
             return _named(file)
-        return BinaryContent(content.data, media_type=file.media_type or content.media_type)
     # For all but images, the library would fetch the URL itself, from within the server's network.
     if takes and file.media_type.startswith("image/") and file.url.startswith(("https://", "http://")):
         return ImageUrl(file.url, media_type=file.media_type)
     return _named(file)
 
 
+def _binary(file: AttachmentRef, data: bytes) -> UserContent:
+    media_type = _sent_as(file.media_type)
+    if media_type.startswith("text/"):
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            return _named(file)
+    return BinaryContent(data, media_type=media_type)
+
+
 def accepts(media_type: str, profile: ModelProfile) -> bool:
     """Whether the model takes files of a media type."""
-    kind = essence(media_type).partition("/")[0]
-    if kind == "image":
-        return profile.get("supports_image_input", True)
-    if kind == "audio":
-        return profile.get("supports_audio_file_input", True)
-    if kind == "text" or essence(media_type) == "application/pdf":
-        return profile.get("supports_document_input", True)
-    return False
+    sent_as = _sent_as(media_type)
+    match sent_as.partition("/")[0]:
+        case "":
+            return False
+        case "image":
+            return profile.get("supports_image_input", True)
+        case "audio":
+            return profile.get("supports_audio_file_input", True)
+        case _:
+            return profile.get("supports_document_input", True)
+
+
+def _sent_as(media_type: str) -> str:
+    """What a model is told of a file's type; empty: no file of this type is sent."""
+    plain = essence(media_type)
+    return plain if plain.startswith("text/") else _SENT_AS.get(plain, "")
 
 
 def _named(file: AttachmentRef) -> str:
