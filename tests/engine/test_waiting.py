@@ -10,6 +10,7 @@ from turnwire.v1.session_pb2 import Session
 from turnwire.v1.session_service_pb2 import GetSessionRequest
 from turnwire.v1.turn_pb2 import Turn
 from turnwire.v1.turn_service_pb2 import Answer, ResumeTurnRequest, ResumeTurnResponse
+from turnwired.config.settings import Settings
 from turnwired.errors import Fault
 from turnwired.rules import names
 from turnwired.store import cancel, events, messages, requests, resume, sessions
@@ -93,6 +94,23 @@ async def test_a_waiting_turn_survives_a_restart(sqlite_url: str) -> None:
     async with running(sqlite_url) as core:
         await _resume(core, turn, _yes(waiting))
         assert said(await core.events(turn)) == "beforeafter"
+
+
+async def test_a_turn_that_nobody_answers_fails_after_its_time_and_frees_the_session(store_url: str) -> None:
+    settings = Settings.model_validate({"turns": {"turn_wait": 0.2}, "leases": {"sweep": 0.1}})
+    async with running(store_url, settings) as core:
+        session = await core.session()
+        turn = await core.record(session, ASK)
+        waiting = await core.until(turn, _waits)
+        whole = await core.events(turn)
+        end = ended(whole)
+        assert (end.state, end.cause) == (Turn.STATE_FAILED, Turn.CAUSE_DEADLINE)
+        assert end.error.message == "nobody answered in time"
+        assert said(whole) == "before" == final(whole).parts[0].text.text
+        with pytest.raises(Fault) as late:
+            await _resume(core, turn, _yes(waiting))
+        assert late.value.reason == reason_pb2.REASON_TURN_NOT_WAITING
+        assert said(await core.events(await core.record(session, "next"))) == "next"
 
 
 async def test_a_new_turn_is_refused_while_one_waits_unless_it_takes_its_place(core: Core) -> None:
