@@ -9,7 +9,7 @@ NODE := tests/clients/node/node_modules
 LLAMACLOUD := tests/clients/llamacloud
 SDKS := $(patsubst $(LLAMACLOUD)/requirements-%.txt,$(LLAMACLOUD)/.sdk-%/.made,$(wildcard $(LLAMACLOUD)/requirements-*.txt))
 JOBS ?= 2
-SOURCES := src tests tools $(wildcard bench)
+SOURCES := src tests tools examples $(wildcard bench)
 
 .PHONY: help install serve test check format-check lint types layers buf breaking generate check-generated \
 	format lock bench parity clean .venv
