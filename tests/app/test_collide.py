@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.fixtures.server import served
 from turnwired.app import surfaces
 from turnwired.app.collide import Collision, Roots, Route, check
 from turnwired.clock import SystemClock
@@ -213,3 +214,41 @@ async def test_at_the_root_each_operation_of_each_dialect_is_its_own(name):
         path = re.sub(r"\{\w+\}", IDS.get(name, "x"), operation.path)
         body = {"id": UUID, "messages": []} if (name, operation.method) == ("alumia", "POST") else None
         assert await owner(every, operation.method, path, body) == name, (operation.method, path)
+
+
+async def test_a_server_with_routes_that_nothing_tells_apart_does_not_start(monkeypatch, sqlite_url):
+    both = [dialect("one", "GET /a/{x}"), dialect("other", "GET /a/b")]
+    monkeypatch.setattr(surfaces, "served", lambda _: both)
+    with pytest.raises(Collision, match=r"nothing tells GET /a/\{x\} \(one\) from GET /a/b \(other\)"):
+        async with served(sqlite_url):
+            pass
+
+
+APP = "https://app.example"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "named", "answered"),
+    [
+        # Whose the POST will be hangs on its body: a page of either may ask.
+        ("POST", "/api/v1/chat", "alumia", True),
+        ("POST", "/api/v1/chat", "llamacloud", True),
+        ("GET", "/api/v1/chat", "alumia", False),
+        ("GET", "/api/v1/chat", "llamacloud", True),
+        ("DELETE", "/api/v1/sessions/42", "cortex", True),
+        ("DELETE", "/api/v1/sessions/42", "alumia", False),
+        ("DELETE", f"/api/v1/sessions/{UUID}", "alumia", True),
+        ("POST", "/api/v1/agents/echo/chat", "guayaba", True),
+        ("POST", "/api/v1/agents/echo/chat", "alumia", False),
+    ],
+)
+async def test_a_page_may_ask_at_the_root_what_it_may_ask_under_the_prefix(sqlite_url, method, path, named, answered):
+    asks = {"origin": APP, "access-control-request-method": method}
+    async with served(sqlite_url, **{named: {"cors_origins": [APP]}}) as server:
+        await server.key()
+        await server.closed()
+        told = await server.http.options(path, headers=asks)
+        assert (told.status_code == 200) is answered
+        assert told.headers.get("access-control-allow-origin") == (APP if answered else None)
+        other = await server.http.options(path, headers={**asks, "origin": "https://other.example"})
+        assert "access-control-allow-origin" not in other.headers

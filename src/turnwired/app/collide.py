@@ -6,11 +6,12 @@ Source: decisions.md, A26; contracts/cortex.md, section 10; contracts/llamacloud
 import asyncio
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope
 
 from turnwired.app.errors import StartError
@@ -95,13 +96,23 @@ def _check_claims(first: Dialect, one: Route, second: Dialect, other: Route, mee
 class Roots:
     """The dialects at the server's root: gives each request to the one whose it is."""
 
-    def __init__(self, dialects: Sequence[tuple[Dialect, ASGIApp]], max_body: int, clock: Clock) -> None:
-        """A body is read up to `max_body` bytes, and only where the owner depends on it."""
+    def __init__(
+        self,
+        dialects: Sequence[tuple[Dialect, ASGIApp]],
+        max_body: int,
+        clock: Clock,
+        origins: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """A body is read up to `max_body` bytes, and only where the owner depends on it.
+
+        `origins` are those whose pages may call a dialect, by its name.
+        """
         self._apps = {dialect.name: app for dialect, app in dialects}
         self._dialects = [dialect for dialect, _ in dialects]
         self._routes = {dialect.name: _routes(dialect) for dialect in self._dialects}
         self._max_body = max_body
         self._clock = clock
+        self._origins = origins or {}
 
     async def find(self, scope: Scope, receive: Receive) -> tuple[ASGIApp, Receive] | None:
         """The owner's app, and what it is to read the body from. None: the path is nobody's."""
@@ -110,12 +121,29 @@ class Roots:
         # With nobody to take it from him, an owner need not claim what fits.
         if len(self._dialects) == 1 and fits:
             return self._apps[fits[0].name], receive
+        if (asked := self._preflight(fits, scope)) is not None:
+            return self._apps[asked.name], receive
         body: Body = None
         if len(fits) > 1 and self._depends_on_body(fits, method, path):
             body, receive = await self._look(receive)
         claimed = next((dialect for dialect in self._dialects if dialect.claims(method, path, body)), None)
         owner = claimed or (fits[0] if fits else None)
         return None if owner is None else (self._apps[owner.name], receive)
+
+    def _preflight(self, fits: Sequence[Dialect], scope: Scope) -> Dialect | None:
+        """Who lets in a page that asks what it may send: the body, and so whose it will be, is not known yet."""
+        if scope["method"] != "OPTIONS":
+            return None
+        headers = Headers(scope=scope)
+        origin, method = headers.get("origin"), headers.get("access-control-request-method")
+        if origin is None or method is None:
+            return None
+        for dialect in fits:
+            named = self._origins.get(dialect.name, ())
+            owns = any(dialect.claims(method, scope["path"], body) for body in _BODIES)
+            if owns and (origin in named or "*" in named):
+                return dialect
+        return None
 
     def _fits(self, dialect: Dialect, path: str) -> bool:
         segments = tuple(path.removeprefix("/").split("/"))

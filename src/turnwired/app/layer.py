@@ -85,8 +85,10 @@ def _routes(kit: Kit, site: Site, translated: ASGIApp, pages: Mapping[str, Endpo
         ],
         dialects,
     )
-    apps = {dialect.name: mounted(dialect, site, surfaces.origins(settings, dialect)) for dialect in dialects}
-    roots = Roots([(dialect, apps[dialect.name]) for dialect in dialects], settings.limits.body_bytes, kit.clock)
+    origins = {dialect.name: surfaces.origins(settings, dialect) for dialect in dialects}
+    apps = {dialect.name: mounted(dialect, site, origins[dialect.name]) for dialect in dialects}
+    owned = [(dialect, apps[dialect.name]) for dialect in dialects]
+    roots = Roots(owned, settings.limits.body_bytes, kit.clock, origins)
     return Routes(pages, with_cors(translated, settings.gateway.cors_origins), apps, roots)
 
 
