@@ -1,6 +1,6 @@
 import pytest
 
-from turnwired.config.database import DatabaseURL
+from turnwired.config.database import ALIVE, DatabaseURL
 
 SECRET = "postgresql://ann:p%40ss@db.example.com:5433/turnwire?sslmode=require&connect_timeout=3"
 
@@ -27,6 +27,7 @@ def test_a_postgres_url_is_taken_apart():
     assert (parsed.kind, parsed.user, parsed.password) == ("postgresql", "ann", "p@ss")
     assert (parsed.host, parsed.port, parsed.name) == ("db.example.com", 5433, "turnwire")
     assert parsed.arguments == {
+        **ALIVE,
         "host": "db.example.com",
         "port": 5433,
         "dbname": "turnwire",
@@ -39,9 +40,9 @@ def test_a_postgres_url_is_taken_apart():
 
 def test_a_socket_directory_may_be_the_host():
     in_query = DatabaseURL.parse("postgresql:///turnwire?host=/run/pg&user=ann")
-    assert in_query.arguments == {"dbname": "turnwire", "host": "/run/pg", "user": "ann"}
+    assert in_query.arguments == {**ALIVE, "dbname": "turnwire", "host": "/run/pg", "user": "ann"}
     escaped = DatabaseURL.parse("postgresql://ann@%2Frun%2Fpg/turnwire")
-    assert escaped.arguments == {"dbname": "turnwire", "host": "/run/pg", "user": "ann"}
+    assert escaped.arguments == {**ALIVE, "dbname": "turnwire", "host": "/run/pg", "user": "ann"}
     assert str(escaped) == "postgresql://ann@%2Frun%2Fpg/turnwire"
 
 

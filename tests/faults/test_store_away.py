@@ -125,6 +125,21 @@ async def test_postgres_may_crash_and_recover_under_a_turn(serve_process: ServeS
 
 
 @pytest.mark.timeout(150)
+async def test_a_turn_waits_while_postgres_lets_nobody_write(serve_process: ServeStarter, database: Postgres) -> None:
+    server = await serve_process(database.url(database.create()))
+    async with client(server) as one:
+        follower = await begun(one)
+        # As one that was demoted and waits to be told who leads.
+        database.set("default_transaction_read_only", "on")
+        check_refusal(await refused(one.session))
+        database.set("default_transaction_read_only", "off")
+        await until_ready(server)
+        events = await follower.end()
+        await check(one, events, Turn.STATE_SUCCEEDED)
+        assert said(events).count("word") == WORDS
+
+
+@pytest.mark.timeout(150)
 async def test_a_turn_waits_while_another_process_holds_the_sqlite_file(
     serve_process: ServeStarter, sqlite_url: str
 ) -> None:

@@ -67,6 +67,9 @@ class PostgresBus:
                 await self._listen()
             except psycopg.Error as error:
                 log.warning("the bus lost its connection", error=type(error).__name__)
+            except Exception:
+                # A fault of ours over one hint: the others must not stop coming.
+                log.exception("the bus broke")
             self.listening.clear()
             await self._clock.sleep(_RETRY_SECONDS)
 

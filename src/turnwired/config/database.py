@@ -1,10 +1,20 @@
 """Database URLs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 _FORMS = "sqlite:///relative.db, sqlite:////absolute.db, sqlite:///:memory: or postgresql://user@host/name"
+
+ALIVE: Final[Mapping[str, str | int]] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""libpq's: a server that is gone without a word is given up within about ten seconds, not within TCP's two hours."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class DatabaseURL:
 
     @property
     def arguments(self) -> dict[str, str | int]:
-        """Postgres: libpq's keywords for what the URL names, the password among them; its query wins."""
+        """Postgres: libpq's keywords for what the URL names, the password among them, and ALIVE; its query wins."""
         named: dict[str, str | int] = {
             "host": self.host,
             "port": self.port,
@@ -82,7 +92,7 @@ class DatabaseURL:
             "user": self.user,
             "password": self.password,
         }
-        return {**{key: value for key, value in named.items() if value}, **dict(self.options)}
+        return {**ALIVE, **{key: value for key, value in named.items() if value}, **dict(self.options)}
 
     def __str__(self) -> str:
         """The URL for people: no password, no query."""
