@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -34,7 +35,10 @@ def main() -> int:
             "sync": f"{machine.sync_ms(folder):.2f} ms for 4 KiB to be on the disk that the databases are on",
         }
         print("\n".join(f"{key}: {value}" for key, value in figures.about.items()), flush=True)
-        for part in wanted.only:
+        begun = time.monotonic()
+        for number, part in enumerate(wanted.only, 1):
+            minutes, seconds = divmod(int(time.monotonic() - begun), 60)
+            print(f"\n[{minutes}:{seconds:02}] part {number} of {len(wanted.only)}: {part}", flush=True)
             _measure(part, figures, folder, wanted)
     print(f"\n{figures.table()}")
     if wanted.json:
@@ -46,7 +50,6 @@ def _measure(part: str, figures: Figures, folder: Path, wanted: argparse.Namespa
     if part == "pairs":
         pairs.measure(figures, folder, pairs=wanted.pairs, seconds=wanted.seconds)
         return
-    print(f"\n{part}", flush=True)
     if part == "past":
         probes.past(figures, folder, many=wanted.messages)
         return

@@ -6,8 +6,8 @@ Source: what a turn may cost is the product's promise; the ratio of neighbouring
 import asyncio
 import re
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -61,23 +61,27 @@ class Measured:
 
 
 def measure(figures: Figures, folder: Path, *, pairs: int, seconds: float, sides: tuple[str, ...] = SIDES) -> None:
-    """Run all cases; each pair's sides run one after another, on servers and databases of their own."""
+    """Run all cases; each pair's sides run one after another, on servers and databases of their own for each case."""
+    order = (*sides[:1], "bare", *sides[1:])
     for case in CASES:
-        print(f"\n{case.name}: {pairs} rounds of {' and '.join([*sides, 'bare'])}, {seconds:g} s each", flush=True)
+        print(f"\n{case.name}: {pairs} rounds of {', '.join(order)}, {seconds:g} s each", flush=True)
         rounds: list[dict[str, Measured]] = []
-        for number in range(pairs):
-            one = {side: _measured(folder, side, case, seconds) for side in (*sides[:1], "bare", *sides[1:])}
-            rounds.append(one)
-            told = "  ".join(f"{side} {made.run.cpu_ms:6.2f} ms" for side, made in one.items())
-            print(f"  {number + 1}/{pairs}  CPU of a turn: {told}", flush=True)
+        with ExitStack() as stack:
+            servers = {side: stack.enter_context(_started(folder, side)) for side in order}
+            for number in range(pairs):
+                one = {side: asyncio.run(_watched(servers[side], side, case, seconds)) for side in order}
+                rounds.append(one)
+                told = "  ".join(f"{side} {made.run.cpu_ms:6.2f} ms" for side, made in one.items())
+                print(f"  {number + 1}/{pairs}  CPU of a turn: {told}", flush=True)
         for side in sides:
             _report(figures, case, side, rounds)
 
 
-def _measured(folder: Path, side: str, case: Case, seconds: float) -> Measured:
+@contextmanager
+def _started(folder: Path, side: str) -> Iterator[Server]:
     start: Start = bare if side == "bare" else turnwire
     with tempfile.TemporaryDirectory(dir=folder, prefix="bench-") as place, start(Path(place)) as server:
-        return asyncio.run(_watched(server, side, case, seconds))
+        yield server
 
 
 async def _watched(server: Server, side: str, case: Case, seconds: float) -> Measured:
