@@ -243,3 +243,32 @@ async def test_without_its_store_the_hub_is_not_connected(sqlite_url):
             assert await hapi.json(method, path, body, 503) == {"error": "Not connected"}
         # What carries no token is told so all the same.
         assert await hapi.json("GET", "/api/sessions", status=401, headers={}) == MISSING
+
+
+async def test_a_key_that_may_not_or_no_more_or_too_often_is_told_so(sqlite_url):
+    async with hub(sqlite_url, sign_in=False, keys={"cache": 0}) as hapi:
+        access = await hapi.server.key(style=Key.STYLE_HAPI)
+        await hapi.sign_in(access)
+        hapi.access = access
+        session = await hapi.session()
+
+        async def sent(*scopes, **fields):
+            await hapi.sign_in(await hapi.server.key(*scopes, **fields))
+            answers = [
+                await hapi.ask("POST", f"/api/sessions/{session}/messages", {"text": "one two three"}) for _ in range(4)
+            ]
+            await hapi.as_(await hapi.sign_in(access)).idle(session)
+            answers.append(await hapi.ask("GET", f"/api/sessions/{session}"))
+            return answers
+
+        forbidden = (await sent("agent:read"))[0]
+        assert forbidden.status_code == 403 and set(forbidden.json()) == {"error"}
+        limited = [answer for answer in await sent(rate_per_minute=2) if answer.status_code != 200]
+        assert {answer.status_code for answer in limited} == {429}
+        assert all(set(answer.json()) == {"error"} and int(answer.headers["retry-after"]) >= 1 for answer in limited)
+        await hapi.sign_in(await hapi.server.key(token_quota=1))
+        spent = await hapi.until(
+            lambda: hapi.ask("POST", f"/api/sessions/{session}/messages", {"text": "one two three"}),
+            lambda answer: answer.status_code != 200,
+        )
+        assert (spent.status_code, set(spent.json())) == (402, {"error"})
