@@ -108,7 +108,7 @@ async def asked(hapi: Hapi, method: str, path: str, body: bytes, query: dict[str
 
 @pytest.mark.timeout(120)
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -4,7 +4,6 @@ import asyncio
 import time
 
 import jwt
-import pytest
 
 from tests.dialects.hapi.conftest import hub
 from turnwire.v1.key_pb2 import Key
@@ -32,9 +31,9 @@ async def test_whoever_signs_in_gets_a_token_for_four_hours(hapi):
 NO_ACCESS = [b"{}", b'{"accessToken":7}', b'{"accessToken":null}', b'{"initData":1}']
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"null", b"\xff", *NO_ACCESS])
-async def test_a_body_without_an_access_token_is_invalid(hapi, body):
-    assert await hapi.json("POST", "/api/auth", body, 400) == BAD_BODY
+async def test_a_body_without_an_access_token_is_invalid(hapi):
+    for body in (b"", b"{", b"[]", b'"x"', b"null", b"\xff", *NO_ACCESS):
+        assert await hapi.json("POST", "/api/auth", body, 400) == BAD_BODY, body
 
 
 async def test_telegram_is_disabled_and_an_access_token_goes_before_it(hapi):
@@ -227,10 +226,10 @@ async def test_one_tag_is_one_session_however_many_ask_at_once(store_url):
 NO_TAG = [{}, {"tag": ""}, {"tag": 7}, {"tag": "x" * 513}, {"tag": "x", "metadata": "m"}]
 
 
-@pytest.mark.parametrize("body", [*NO_TAG, b"[]", b"", b'{"tag":"\\u0000"}'])
-async def test_a_session_wants_a_tag(hapi, body):
+async def test_a_session_wants_a_tag(hapi):
     headers = {"authorization": "Bearer any"}
-    assert await hapi.json("POST", "/cli/sessions", body, 400, headers=headers) == BAD_BODY
+    for body in (*NO_TAG, b"[]", b"", b'{"tag":"\\u0000"}'):
+        assert await hapi.json("POST", "/cli/sessions", body, 400, headers=headers) == BAD_BODY, body
 
 
 async def test_without_its_store_the_hub_is_not_connected(sqlite_url):

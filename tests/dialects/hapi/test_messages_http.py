@@ -3,8 +3,6 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-import pytest
-
 from tests.dialects.hapi.conftest import ENDLESS, hub
 from turnwire.v1.message_pb2 import Role
 from turnwire.v1.message_service_pb2 import CreateMessageRequest
@@ -134,20 +132,21 @@ async def test_sends_while_a_turn_runs_are_shown_at_once_and_answered_in_order(h
     assert times == sorted(times)
 
 
-@pytest.mark.parametrize(
-    ("text", "kind", "shown"),
-    [
-        ("/fail it broke", "event", "it broke"),
-        ("/say half\n/fail it broke", "codex", "half"),
-        ("/say one\n/tool t {} => {}\n/say two", "codex", "one\n\ntwo"),
-        ("/reason hm\n/say done", "codex", "done"),
-    ],
-)
-async def test_how_a_turn_ended_is_one_row(hapi, text, kind, shown):
-    row = await hapi.say(await hapi.session(), text)
-    assert row["content"]["content"] == {"type": kind, "data": {"type": "message", "message": shown}}
-    assert (row["content"]["type"], row["content"]["text"], row["content"]["role"]) == ("text", shown, "agent")
-    assert (row["localId"], row["invokedAt"], row["scheduledAt"]) == (None, row["createdAt"], None)
+ENDS = [
+    ("/fail it broke", "event", "it broke"),
+    ("/say half\n/fail it broke", "codex", "half"),
+    ("/say one\n/tool t {} => {}\n/say two", "codex", "one\n\ntwo"),
+    ("/reason hm\n/say done", "codex", "done"),
+]
+
+
+async def test_how_a_turn_ended_is_one_row(hapi):
+    session = await hapi.session()
+    for text, kind, shown in ENDS:
+        row = await hapi.say(session, text)
+        assert row["content"]["content"] == {"type": kind, "data": {"type": "message", "message": shown}}
+        assert (row["content"]["type"], row["content"]["text"], row["content"]["role"]) == ("text", shown, "agent")
+        assert (row["localId"], row["invokedAt"], row["scheduledAt"]) == (None, row["createdAt"], None)
 
 
 async def test_what_crashed_says_nothing_of_what_it_was(hapi):
