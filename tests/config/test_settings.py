@@ -22,7 +22,7 @@ DOCUMENTED = {
     "turns.queue_wait": 60,
     "turns.turn_wait": 86_400,
     "log.commit_spacing_ms": 20,
-    "log.append_cap_deltas": 8,
+    "log.append_cap_deltas": 16,
     "log.append_cap_bytes": 65_536,
     "log.frame_events": 500,
     "log.frame_bytes": 262_144,

@@ -32,8 +32,8 @@ async def test_an_agent_without_a_pause_is_committed_by_as_much_as_it_may_have_u
     core.journal.flusher.on_measure = lambda _, events, _deltas: deltas.append(events)
     turn = await core.record(await core.session(), "/pace 0\n/repeat 800 w")
     assert said(await core.events(turn)) == "w " * 800
-    # 8 a commit, but for those that end a turn at its cap in the middle of another's commit.
-    assert sum(deltas) / len(deltas) > 6
+    # 16 a commit, but for those that end a turn at its cap in the middle of another's commit.
+    assert sum(deltas) / len(deltas) > 12
 
 
 async def test_agents_without_a_pause_are_committed_together_not_cut_short_by_each_other(core: Core) -> None:
@@ -47,14 +47,14 @@ async def test_agents_without_a_pause_are_committed_together_not_cut_short_by_ea
     core.journal.hub.publish = counted
     made = await asyncio.gather(*[_speaking(core) for _ in range(12)])
     for turn in made:
-        assert said(await core.events(turn)) == "w " * 200
+        assert said(await core.events(turn)) == "w " * 320
     deltas = [count for count in frames if count]
     # Unless they wait for each other, the first at its cap has the others committed when they are half way.
-    assert sum(deltas) / len(deltas) > 7.75
+    assert sum(deltas) / len(deltas) > 15
 
 
 async def _speaking(core: Core) -> turn_pb2.Turn:
-    return await core.record(await core.session(), "/pace 0\n/repeat 200 w")
+    return await core.record(await core.session(), "/pace 0\n/repeat 320 w")
 
 
 async def test_writes_that_come_together_are_committed_some_at_a_time_and_in_their_order(core: Core) -> None:

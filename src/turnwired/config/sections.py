@@ -122,7 +122,7 @@ class Log(Section):
         default=20, ge=0, le=1_000, description="Milliseconds between commits of deltas alone; 0 is off."
     )
     append_cap_deltas: int = Field(
-        default=8, ge=1, le=10_000, description="Uncommitted deltas of a turn before its append waits."
+        default=16, ge=1, le=10_000, description="Uncommitted deltas of a turn before its append waits."
     )
     append_cap_bytes: Bytes = Field(
         default=64 * _KIB, ge=_KIB, description="Uncommitted bytes of a turn before its append waits."

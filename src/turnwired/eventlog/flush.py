@@ -19,7 +19,7 @@ _RETRY_SECONDS = 0.2
 _NEAR = 0.1
 """The part of the spacing that a delta does not wait for: it would be the process's only reason to wake up again."""
 
-_GATHERING = 8
+_GATHERING = 16
 """How many turns of the loop a group waits at most for turns that are not at their caps yet."""
 _MOST_OPS = 8
 """How many writes go into one group: those of many turns that begin together must not hold up all that others say."""
