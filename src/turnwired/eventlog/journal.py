@@ -214,14 +214,8 @@ def _ignore(_: object) -> None:
 
 
 def _renewing(db: Connection, process: str, now_us: int, lease_us: int) -> None:
-    db.open()
-    db.begin_write()
-    try:
+    with db.transaction(write=True):
         leases.renew(db, process, db.clock_us(now_us) + lease_us)
-        db.commit()
-    except BaseException:
-        db.rollback()
-        raise
 
 
 def _call(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], tx: Tx) -> T:

@@ -14,7 +14,7 @@ from turnwire.v1 import reason_pb2
 from turnwired.errors import Fault
 from turnwired.ids import Ids
 from turnwired.store.blobs import CHUNK, Blobs, Jobs, Known, Reader, Upload, gone
-from turnwired.store.db import RETRY_SECONDS, Connection, Lane, Store, guarded
+from turnwired.store.db import RETRY_SECONDS, Connection, Lane, Store, within
 
 _REMOVED_AT_ONCE: Final = 64 * CHUNK
 _SWEPT_AT_ONCE: Final = 100
@@ -47,7 +47,7 @@ class Chunks(Blobs):
 
     async def remove(self, attachment_id: str) -> None:
         db, jobs = self._store.db, Jobs(self._submit)
-        while await jobs.do(partial(_writing, db, partial(_remove_some, db, attachment_id))):
+        while await jobs.do(partial(within, db, partial(_remove_some, db, attachment_id), write=True)):
             continue
 
     async def sweep(self, known: Known) -> int:
@@ -81,10 +81,10 @@ class _ChunkUpload(Upload):
         self._db = db
 
     async def begin(self) -> None:
-        await self._jobs.do(partial(_writing, self._db, self._begin))
+        await self._jobs.do(partial(within, self._db, self._begin, write=True))
 
     async def beat(self) -> None:
-        if not await self._jobs.do(partial(_writing, self._db, self._beat)):
+        if not await self._jobs.do(partial(within, self._db, self._beat, write=True)):
             text = "the upload took too long, and was given up"
             raise Fault(reason_pb2.REASON_STORE_UNAVAILABLE, text, retry_after=RETRY_SECONDS)
 
@@ -117,7 +117,7 @@ class _ChunkUpload(Upload):
                 "INSERT INTO attachment_chunk (attachment, start, data) VALUES (?, ?, ?)", self.id, start, data
             )
 
-        _writing(self._db, insert)
+        within(self._db, insert, write=True)
 
     def _finish(self) -> None:
         """The row's commit does it."""
@@ -126,9 +126,9 @@ class _ChunkUpload(Upload):
         """Nothing is held."""
 
     def _erase(self) -> None:
-        if not _writing(self._db, self._forget):
+        if not within(self._db, self._forget, write=True):
             return
-        while _writing(self._db, partial(_remove_some, self._db, self.id)):
+        while within(self._db, partial(_remove_some, self._db, self.id), write=True):
             continue
 
 
@@ -181,20 +181,3 @@ def _remove_some(db: Connection, attachment_id: str) -> bool:
     first = max(0, int(last[0]) - _REMOVED_AT_ONCE)
     db.run("DELETE FROM attachment_chunk WHERE attachment = ? AND start >= ?", attachment_id, first)
     return first > 0
-
-
-def _writing(db: Connection, fn: Callable[[], Any]) -> Any:
-    """Run a function in a transaction of its own. Raises STORE_UNAVAILABLE."""
-
-    def transaction() -> Any:
-        db.open()
-        db.begin_write()
-        try:
-            result = fn()
-        except BaseException:
-            db.rollback()
-            raise
-        db.commit()
-        return result
-
-    return guarded(transaction)

@@ -9,8 +9,8 @@ import queue
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -110,6 +110,21 @@ class Connection:
         except peewee.PeeweeException:
             self.peewee.close()
 
+    @contextmanager
+    def transaction(self, *, write: bool = False) -> Iterator[None]:
+        """One of the calling thread: committed at the block's end, undone if it raises. See `begin_read`."""
+        self.open()
+        if write:
+            self.begin_write()
+        else:
+            self.begin_read()
+        try:
+            yield
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
+
     def clock_us(self, now_us: int) -> int:
         """The clock that leases are judged by: the database's on Postgres, whose processes may be on many machines."""
         row = (
@@ -194,7 +209,7 @@ class Store:
 
         Raises what it raises, or STORE_UNAVAILABLE. Cancelling leaves it to end by itself.
         """
-        job = partial(_reading, self.db, partial(fn, self.db, *args, **kwargs))
+        job = partial(within, self.db, partial(fn, self.db, *args, **kwargs))
         return await (self._readers[0] if self._readers else self.writer).submit(job)
 
     async def close(self) -> None:
@@ -215,19 +230,14 @@ def guarded(fn: Callable[[], T]) -> T:
         ) from error
 
 
-def _reading(db: Connection, fn: Callable[[], T]) -> T:
-    def transaction() -> T:
-        db.open()
-        db.begin_read()
-        try:
-            result = fn()
-        except BaseException:
-            db.rollback()
-            raise
-        db.commit()
-        return result
+def within(db: Connection, fn: Callable[[], T], *, write: bool = False) -> T:
+    """Run a function in a transaction of its own. Raises STORE_UNAVAILABLE."""
 
-    return guarded(transaction)
+    def run() -> T:
+        with db.transaction(write=write):
+            return fn()
+
+    return guarded(run)
 
 
 def _sqlite(url: DatabaseURL, settings: DatabaseSettings) -> peewee.SqliteDatabase:
