@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from fastmcp.client.transports import StdioTransport
 from pydantic_ai.mcp import MCPToolset
@@ -13,6 +13,8 @@ from turnwired.config.agents import McpServer
 
 ALL = "*"
 """Stands for all tools of a server."""
+STARTS_WITHIN: Final = 30.0
+"""Seconds that a tool server has to answer first; a program that is started on a busy machine takes over 5."""
 
 
 class Tools:
@@ -33,12 +35,18 @@ class Tools:
             if server.url:
                 headers = {name: secrets[variable] for name, variable in server.headers_env.items()}
                 toolset = MCPToolset[Any](
-                    server.url, id=f"mcp-{number}", headers=headers or None, tool_error_behavior="failed"
+                    server.url,
+                    id=f"mcp-{number}",
+                    headers=headers or None,
+                    init_timeout=STARTS_WITHIN,
+                    tool_error_behavior="failed",
                 )
             else:
                 transport = StdioTransport(command=server.command[0], args=server.command[1:])
                 stdio.append(transport)
-                toolset = MCPToolset[Any](transport, id=f"mcp-{number}", tool_error_behavior="failed")
+                toolset = MCPToolset[Any](
+                    transport, id=f"mcp-{number}", init_timeout=STARTS_WITHIN, tool_error_behavior="failed"
+                )
             toolsets.append((toolset, server.approval))
         tools = cls(toolsets)
         tools._stdio = stdio
