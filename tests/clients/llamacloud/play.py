@@ -107,12 +107,15 @@ def the_whole_life_of_a_session(chat):
 
 def live_reading(chat):
     session = chat.create(index_ids=None).session_id
-    with chat.with_streaming_response.stream(session, index_ids=[], prompt="/pace 20\n/repeat 8 w") as response:
+    with chat.with_streaming_response.stream(
+        session, index_ids=[], prompt="/repeat 3 w\n/sleep 3000\n/repeat 5 w"
+    ) as response:
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
         seen = []
         for line in response.iter_lines():
-            seen += read([line])
-            if len(seen) == 3:
+            told = read([line])
+            seen += told
+            if told and len(seen) == 3:
                 # It is read while it is said.
                 assert kinds(chat.retrieve(session).events) == ["user_input"]
     assert kinds(seen) == ["text_delta"] * 8 + ["text", "stop"]

@@ -81,7 +81,7 @@ test('a message is sent, and its reply is read as it comes', async () => {
   const client = chat(id);
   const texts = new Set();
   const stop = setInterval(() => client.lastMessage && texts.add(textOf(client.lastMessage)), 5);
-  await client.sendMessage({ text: '/pace 100\n/say one |two |three' });
+  await client.sendMessage({ text: '/pace 700\n/say one |two |three' });
   clearInterval(stop);
   assert.equal(client.status, 'ready');
   assert.equal(textOf(client.lastMessage), 'one two three');
@@ -128,7 +128,7 @@ test('a chat that is seeded from the list goes on where it was', async () => {
 test('a second client joins in the midst of a turn and sees all of it', async () => {
   const id = await session();
   const first = chat(id);
-  const sent = first.sendMessage({ text: '/pace 20\n/repeat 60 word' });
+  const sent = first.sendMessage({ text: '/repeat 20 word\n/sleep 2000\n/repeat 40 word' });
   await until('the turn runs', () => first.status === 'streaming');
   const second = chat(id, { messages: await stored(id) });
   await second.resumeStream();
@@ -141,7 +141,7 @@ test('a second client joins in the midst of a turn and sees all of it', async ()
 test('a page that is reloaded in the midst of a turn loses nothing', async () => {
   const id = await session();
   const before = chat(id);
-  const sent = before.sendMessage({ text: '/pace 20\n/repeat 40 word' });
+  const sent = before.sendMessage({ text: '/repeat 20 word\n/sleep 2000\n/repeat 20 word' });
   await until('some text', () => before.lastMessage?.role === 'assistant' && textOf(before.lastMessage));
   await before.stop();
   await sent;
@@ -268,7 +268,7 @@ test('the result of a tool that the client runs goes on by itself', async () => 
 test('a continuation that is joined in its midst is the whole message, once', async () => {
   const id = await session();
   const first = chat(id);
-  await first.sendMessage({ text: '/say Before\n/ask send {} => 1\n/pace 20\n/repeat 40 word' });
+  await first.sendMessage({ text: '/say Before\n/ask send {} => 1\n/repeat 20 word\n/sleep 2000\n/repeat 20 word' });
   await first.addToolApprovalResponse({ id: toolOf(first.lastMessage).approval.id, approved: true });
   const sent = first.sendMessage();
   await until('it goes on', () => first.status === 'streaming');

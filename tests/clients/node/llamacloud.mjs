@@ -68,7 +68,7 @@ test('a session lives from create to delete', async () => {
 
 test('a turn is read while it is said', async () => {
   const id = await session({ index_ids: null });
-  const response = await chat.stream(id, { index_ids: [], prompt: '/pace 20\n/repeat 8 w' }).asResponse();
+  const response = await chat.stream(id, { index_ids: [], prompt: '/repeat 3 w\n/sleep 3000\n/repeat 5 w' }).asResponse();
   assert.equal(response.headers.get('content-type'), 'text/event-stream; charset=utf-8');
   const decoder = new TextDecoder();
   let text = '';
