@@ -4,6 +4,7 @@ A client's schema takes the keys of the contract's table and no others; a key th
 null. Source: contracts/alumia.md, section 6.
 """
 
+from functools import lru_cache
 from typing import Final
 
 from turnwire.v1.message_pb2 import FinishReason
@@ -44,7 +45,12 @@ def opened(kind: str, part: Part) -> str:
 
 def delta(kind: str, part_id: str, text: str) -> str:
     """`text-delta` or `reasoning-delta`."""
-    return f'{{"type":"{kind}-delta","id":{dumps(part_id)},"delta":{dumps(text)}}}'
+    return f"{_delta_head(kind, part_id)}{dumps(text)}}}"
+
+
+@lru_cache(maxsize=256)
+def _delta_head(kind: str, part_id: str) -> str:
+    return f'{{"type":"{kind}-delta","id":{dumps(part_id)},"delta":'
 
 
 def closed(kind: str, part_id: str) -> str:
