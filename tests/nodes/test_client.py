@@ -19,7 +19,7 @@ from turnwire.v1.node_pb2 import Node as Row
 from turnwire.v1.part_pb2 import AttachmentRef, Part, Text
 from turnwire.v1.session_pb2 import PendingRequest, Session
 from turnwire.v1.turn_pb2 import Turn
-from turnwire.v1.turn_service_pb2 import Answer, CancelTurnRequest, ResumeTurnRequest
+from turnwire.v1.turn_service_pb2 import Answer, CancelTurnRequest, GetTurnRequest, ResumeTurnRequest, WatchTurnRequest
 from turnwired.config.settings import Settings
 from turnwired.nodeclient import AgentError, Node, Refused
 
@@ -204,21 +204,23 @@ async def test_a_node_that_leaves_finishes_its_turns_first(api):
     session = await talk_to(api)
     async with dialled(api.address) as node:
         following = api.chat(session, "/say one\n/sleep 300\n/say two")
-        await until(following, lambda event: event.HasField("text_delta"))
+        begun = await until(following, lambda event: event.HasField("text_delta"))
         node.leave()
-    assert ended(await events(following)).state == Turn.STATE_SUCCEEDED
+    turn = await api.turns.GetTurn(GetTurnRequest(name=begun[0].turn))
+    assert turn.state == Turn.STATE_SUCCEEDED
 
 
 async def test_no_turn_is_lost_to_a_node_that_leaves_while_it_is_assigned(api):
     for turns_of_the_loop in range(0, 120, 6):
         async with dialled(api.address, node_id="first") as node:
             following = api.chat(await talk_to(api), "/say hello")
-            await until(following, lambda event: event.HasField("turn_started"))
+            begun = await until(following, lambda event: event.HasField("turn_started"))
             for _ in range(turns_of_the_loop):
                 await asyncio.sleep(0)
             node.leave()
         async with dialled(api.address, node_id="second"):
-            assert ended(await events(following)).state == Turn.STATE_SUCCEEDED
+            whole = await events(api.turns.WatchTurn(WatchTurnRequest(name=begun[0].turn)))
+            assert ended(whole).state == Turn.STATE_SUCCEEDED
 
 
 async def test_a_node_that_nobody_wants_is_told_why(sqlite_url):
