@@ -303,3 +303,17 @@ async def test_changes_of_many_at_once_all_answer(alumia):
     path = f"/api/v1/sessions/{session}"
     await asyncio.gather(*(alumia.json("PATCH", path, {"label": str(number)}) for number in range(20)))
     assert (await alumia.json("GET", path))["label"].isdigit()
+
+
+async def test_the_name_of_an_organization_is_taken_and_means_nothing(alumia):
+    headers = {"x-alumia-org": "org_1"}
+    made = await alumia.json("POST", "/api/v1/sessions", {}, 201, headers=headers)
+    assert (await alumia.json("GET", "/api/v1/sessions"))["items"] == [made]
+
+
+async def test_a_patch_that_changes_nothing_leaves_the_time(alumia):
+    made = await alumia.json("POST", "/api/v1/sessions", {"label": "L"}, 201)
+    for body in ({}, {"label": "L"}, {"projectId": None}, {"other": 1}):
+        assert await alumia.json("PATCH", f"/api/v1/sessions/{made['id']}", body) == made
+    changed = await alumia.json("PATCH", f"/api/v1/sessions/{made['id']}", {"label": "M"})
+    assert changed["updatedAt"] >= made["updatedAt"]
