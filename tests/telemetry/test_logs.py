@@ -17,6 +17,7 @@ def stream():
     """Where lines go; what logging was before is put back."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
+    config = structlog.get_config()
     quiet = {name: logging.getLogger(name).level for name in logs._QUIET}
     try:
         yield io.StringIO()
@@ -24,7 +25,7 @@ def stream():
         root.handlers[:], root.level = before, level
         for name, was in quiet.items():
             logging.getLogger(name).setLevel(was)
-        structlog.reset_defaults()
+        structlog.configure(**config)
 
 
 def lines(stream):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import structlog
+
 from turnwire.v1 import reason_pb2
 from turnwired.clock import Clock
 from turnwired.config.sections import Log
@@ -14,6 +16,8 @@ from turnwired.eventlog.group import Op, Outcome, Scene, run_group
 from turnwired.store.db import Store
 from turnwired.store.events import Append
 from turnwired.store.tx import Lease
+
+log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 0.2
 _NEAR = 0.1
@@ -233,7 +237,12 @@ class Flusher:
         )
         outcome = await self._store.writer.submit(job)
         events, deltas = sum(row.count for row in outcome.logged), sum(one.deltas for _, one in appends.values())
-        self.on_measure(self._clock.monotonic() - begun, events, deltas)
+        try:
+            self.on_commit(outcome)
+            self.on_measure(self._clock.monotonic() - begun, events, deltas)
+        except Exception:
+            # A fault of ours: what was committed stays, followers find it in the log, and the next group must come.
+            log.exception("what was committed could not be told")
         self._settle(outcome, ops, appends)
         if outcome.error is not None and outcome.locked:
             # The store is away: what agents said waits for it, and so do they.
@@ -245,7 +254,6 @@ class Flusher:
         ops: list[tuple[Op, "asyncio.Future[Any]"]],
         appends: dict[str, tuple[Pen, Append]],
     ) -> None:
-        self.on_commit(outcome)
         locked = {append.lease.turn: append for append in outcome.locked}
         refused = {(lease.turn, lease.attempt) for lease in outcome.refused}
         for turn, (pen, append) in appends.items():
