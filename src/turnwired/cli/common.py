@@ -76,9 +76,26 @@ def say(text: str) -> None:
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine; Ctrl-C ends it without a traceback."""
     try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
+        return asyncio.run(_interruptible(work))
+    except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(INTERRUPTED_EXIT) from None
+
+
+async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
+    # asyncio's own handler does not wake its loop: Ctrl-C just before the loop begins to wait would do nothing.
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def interrupted() -> None:
+        # The next one does not wait for anything.
+        loop.remove_signal_handler(signal.SIGINT)
+        if task is not None:
+            task.cancel()
+
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    try:
+        return await work
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 class Stop:
