@@ -75,7 +75,9 @@ class Descriptors(Types):
 
 
 async def _reflected(channel: grpc.aio.Channel, version: str, seconds: float) -> list[File]:
-    ask = channel.stream_stream(
+    # One question a call: on the wire that is what a stream of one is, and a server that refuses it while a stream's
+    # request is still on its way out is reported as INTERNAL by grpc.
+    ask = channel.unary_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
@@ -84,7 +86,7 @@ async def _reflected(channel: grpc.aio.Channel, version: str, seconds: float) ->
 
     async def answer(**question: str) -> reflection_pb2.ServerReflectionResponse:
         request = reflection_pb2.ServerReflectionRequest(**question)
-        replies = [reply async for reply in ask(iter([request]), timeout=seconds)]
+        replies = [reply async for reply in ask(request, timeout=seconds)]
         if not replies or replies[0].HasField("error_response"):
             raise LookupError(f"the server's reflection has no answer to {question}")
         for data in replies[0].file_descriptor_response.file_descriptor_proto:
