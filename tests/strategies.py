@@ -103,6 +103,8 @@ class _Play:
     attempt: int = 1
     usage: int = 0
     over: bool = False
+    cut: bool = False
+    """Whether a call's input was left unfinished: no agent may begin a step behind it."""
 
     def add(self, kind, **fields):
         event = Event(cursor=f"0-{len(self.events) + 1}", turn=TURN)
@@ -152,7 +154,7 @@ class _Play:
             self.usage += what
             self.add("usage_reported", usage=Usage(output_tokens=self.usage))
             return
-        if act == "step":
+        if act == "step" and not self.cut:
             self.end_step()
         self.begin()
         if act in {"text", "reasoning"}:
@@ -207,6 +209,7 @@ class _Play:
         pending = []
         for call in calls:
             if call.ending == "cut":
+                self.cut = True
                 self.add("part_closed", part=call.part_id)
                 continue
             pending += self.whole(call)
