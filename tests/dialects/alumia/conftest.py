@@ -4,14 +4,11 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
-import httpx
 import pytest
 
-from tests.fixtures.server import LIMIT, served
+from tests.fixtures.dialect import client_at
+from tests.fixtures.server import LIMIT
 from turnwired.web.site import Stubs
-
-QUICK = {"echo": {"kind": "echo", "pace_ms": 0}}
-"""An agent that does not dawdle."""
 
 
 @pytest.fixture
@@ -33,11 +30,9 @@ def alumia_with(sqlite_url):
 
 @asynccontextmanager
 async def _alumia(url, **settings):
-    async with served(url, agents=QUICK, **settings) as server:
-        # At the root, other dialects take what this one does not claim.
-        base = f"{server.url}/alumia"
-        async with httpx.AsyncClient(base_url=base, timeout=LIMIT, trust_env=False) as http:
-            yield Alumia(server, http)
+    # At the root, other dialects take what this one does not claim.
+    async with client_at(url, "/alumia", **settings) as (server, http):
+        yield Alumia(server, http)
 
 
 class Alumia:

@@ -6,8 +6,9 @@ import json
 import httpx
 import pytest
 
-from tests.dialects.alumia.conftest import QUICK, Alumia, Follower, kinds
+from tests.dialects.alumia.conftest import Alumia, Follower, kinds
 from tests.dialects.alumia.test_chat_http import ENDLESS, user
+from tests.fixtures.dialect import QUICK
 from tests.fixtures.server import LIMIT, served
 
 

@@ -4,13 +4,11 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
-import httpx
 import pytest
 
-from tests.fixtures.server import LIMIT, served
+from tests.fixtures.dialect import client_at
+from tests.fixtures.server import LIMIT
 
-QUICK = {"echo": {"kind": "echo", "pace_ms": 0}}
-"""An agent that does not dawdle."""
 ENDLESS = "/say part\n/pace 50\n/repeat 1000 word"
 JSON = {"content-type": "application/json"}
 SESSIONS = "/api/v1/sessions"
@@ -36,10 +34,7 @@ def cortex_with(sqlite_url):
 @asynccontextmanager
 async def cortex_on(url, *, prefix="/cortex", **settings):
     """The dialect on a server of a store's own."""
-    async with (
-        served(url, **{"agents": QUICK, **settings}) as server,
-        httpx.AsyncClient(base_url=f"{server.url}{prefix}{SESSIONS}", timeout=LIMIT, trust_env=False) as http,
-    ):
+    async with client_at(url, prefix + SESSIONS, **settings) as (server, http):
         yield Cortex(server, http)
 
 

@@ -6,7 +6,8 @@ import json
 import httpx
 import pytest
 
-from tests.dialects.cortex.conftest import ENDLESS, JSON, QUICK, SESSIONS, cortex_on, events_of, rest
+from tests.dialects.cortex.conftest import ENDLESS, JSON, SESSIONS, cortex_on, events_of, rest
+from tests.fixtures.dialect import QUICK
 from tests.fixtures.server import LIMIT
 from turnwire.v1.message_pb2 import Message, Role
 from turnwire.v1.message_service_pb2 import CreateMessageRequest

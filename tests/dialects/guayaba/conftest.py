@@ -4,12 +4,12 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
-import httpx
 import pytest
 
-from tests.fixtures.server import LIMIT, served
+from tests.fixtures.dialect import client_at
+from tests.fixtures.server import LIMIT
 
-QUICK = {"echo": {"kind": "echo", "pace_ms": 0}, "second": {"kind": "echo", "pace_ms": 0}}
+TWO = {"echo": {"kind": "echo", "pace_ms": 0}, "second": {"kind": "echo", "pace_ms": 0}}
 """Agents that do not dawdle."""
 ENDLESS = "/say part\n/pace 50\n/repeat 1000 word"
 
@@ -24,10 +24,7 @@ async def guayaba(sqlite_url):
 @asynccontextmanager
 async def guayaba_on(url, **settings):
     """The dialect on a server of a store's own."""
-    async with (
-        served(url, **{"agents": QUICK, **settings}) as server,
-        httpx.AsyncClient(base_url=f"{server.url}/api/v1/agents", timeout=LIMIT, trust_env=False) as http,
-    ):
+    async with client_at(url, "/api/v1/agents", **{"agents": TWO, **settings}) as (server, http):
         yield Guayaba(server, http)
 
 

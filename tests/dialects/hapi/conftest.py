@@ -6,11 +6,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.fixtures.dialect import QUICK
 from tests.fixtures.server import LIMIT, served
 from turnwired.web.site import Stubs
 
-QUICK = {"echo": {"kind": "echo", "pace_ms": 0}}
-"""An agent that does not dawdle."""
 ENDLESS = "/pace 10\n/repeat 100000 word"
 """A turn that ends when it is told to."""
 

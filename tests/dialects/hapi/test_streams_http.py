@@ -6,7 +6,8 @@ import json
 import httpx
 import pytest
 
-from tests.dialects.hapi.conftest import ENDLESS, QUICK, hub
+from tests.dialects.hapi.conftest import ENDLESS, hub
+from tests.fixtures.dialect import QUICK
 from tests.fixtures.server import LIMIT
 from turnwired.dialects.hapi import events
 

@@ -7,7 +7,8 @@ import json
 import grpc
 import pytest
 
-from tests.dialects.hapi.conftest import QUICK, hub
+from tests.dialects.hapi.conftest import hub
+from tests.fixtures.dialect import QUICK
 from turnwire.v1.attachment_service_pb2 import DownloadAttachmentRequest, GetAttachmentRequest
 from turnwire.v1.message_service_pb2 import ListMessagesRequest
 

@@ -4,15 +4,12 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
-import httpx
 import pytest
 
-from tests.fixtures.server import LIMIT, served
+from tests.fixtures.dialect import client_at
+from tests.fixtures.server import LIMIT
 from turnwired.dialects.llamacloud.wire import session_id, session_name
 from turnwired.web.site import Stubs
-
-QUICK = {"echo": {"kind": "echo", "pace_ms": 0}}
-"""An agent that does not dawdle."""
 
 ENDLESS = "/pace 50\n/repeat 1000 word"
 ASK = '/ask send {"to":1} => {"ok":true}\nafter'
@@ -41,10 +38,7 @@ def llama_with(sqlite_url):
 @asynccontextmanager
 async def llama_on(url, *, prefix="/llamacloud", **settings):
     """The dialect on a server of a store's own."""
-    async with (
-        served(url, agents=QUICK, **settings) as server,
-        httpx.AsyncClient(base_url=server.url + prefix, timeout=LIMIT, trust_env=False) as http,
-    ):
+    async with client_at(url, prefix, **settings) as (server, http):
         yield Llama(server, http)
 
 

@@ -10,7 +10,6 @@ from tests.dialects.llamacloud.conftest import (
     ASK,
     CHAT,
     ENDLESS,
-    QUICK,
     Follower,
     Llama,
     complete,
@@ -19,6 +18,7 @@ from tests.dialects.llamacloud.conftest import (
     llama_on,
     said,
 )
+from tests.fixtures.dialect import QUICK
 from tests.fixtures.server import LIMIT, served
 from turnwire.v1.session_service_pb2 import GetSessionRequest
 from turnwire.v1.turn_service_pb2 import (
